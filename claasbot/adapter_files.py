@@ -1,0 +1,136 @@
+"""Version folders: written aside, flushed, renamed, and checked against their manifest.
+
+A folder under its final name is whole and never changes. Refuses to know what the files mean:
+adapters are plain PEFT folders, and the optimizer state lies beside them as safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from claasbot.errors import AdapterDamaged
+
+MANIFEST = "manifest.json"
+WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+OPTIMIZER = "optimizer.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a version folder is and what every file in it must hash to. No clock: the same job, the same bytes."""
+
+    version_name: str
+    parent: str
+    job_id: str
+    base_revision: str
+    weights_sha256: str
+    files: dict[str, str]
+    """File name → SHA-256, the manifest itself excepted."""
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stage(folder: Path) -> Path:
+    """An empty folder beside `folder` to write into; what a crash left there is removed."""
+    staged = folder.with_name(f".{folder.name}.staged")
+    if staged.exists():
+        shutil.rmtree(staged)
+    staged.mkdir(parents=True)
+    return staged
+
+
+def seal(staged: Path, folder: Path, *, version_name: str, parent: str, job_id: str, base_revision: str) -> Manifest:
+    """Write the manifest, flush every file, then rename: readers trust the final name only.
+
+    A folder that is already there stays if it holds the same bytes (a job that ran twice).
+    Raises AdapterDamaged if it holds others: a version never changes.
+    """
+    files = {path.name: sha256_of(path) for path in sorted(staged.iterdir())}
+    manifest = Manifest(
+        version_name=version_name,
+        parent=parent,
+        job_id=job_id,
+        base_revision=base_revision,
+        weights_sha256=files[WEIGHTS],
+        files=files,
+    )
+    (staged / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
+    for path in staged.iterdir():
+        path.chmod(0o644)
+        _fsync(path)
+    _fsync(staged)
+    if folder.exists():
+        return _same_or_refuse(staged, folder, manifest)
+    staged.rename(folder)
+    _fsync(folder.parent)
+    return manifest
+
+
+def _same_or_refuse(staged: Path, folder: Path, manifest: Manifest) -> Manifest:
+    there = verify(folder)
+    if there != manifest:
+        raise AdapterDamaged(f"{folder} already holds another {there.version_name!r}; versions are never overwritten")
+    shutil.rmtree(staged)
+    return there
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises AdapterDamaged when the manifest is missing or not one of ours."""
+    try:
+        return Manifest(**json.loads((folder / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise AdapterDamaged(
+            f"{folder} has no readable {MANIFEST} ({error}); roll back to an earlier version"
+        ) from error
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of a folder whose every file hashes to what the manifest says."""
+    manifest = read_manifest(folder)
+    there = {path.name for path in folder.iterdir()} - {MANIFEST}
+    if there != set(manifest.files):
+        odd = sorted(there ^ set(manifest.files))
+        raise AdapterDamaged(f"{folder}: files {odd!r} do not match the manifest; roll back to an earlier version")
+    for name, expected in manifest.files.items():
+        found = sha256_of(folder / name)
+        if found != expected:
+            raise AdapterDamaged(f"{folder / name} hashes to {found[:12]}, expected {expected[:12]}; roll back")
+    return manifest
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder so that a crash leaves no half of it under its final name."""
+    if not folder.exists():
+        return
+    doomed = folder.with_name(f".{folder.name}.doomed")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def write_aside(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """A file that appears whole or not at all, and is on the disk when this returns."""
+    aside = path.with_name(f".{path.name}.aside")
+    aside.write_text(text)
+    aside.chmod(mode)
+    _fsync(aside)
+    aside.rename(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

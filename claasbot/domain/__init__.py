@@ -1,0 +1,1 @@
+"""What claasbot decides, as functions of values. Refuses clocks, paths, sockets and `await`."""

@@ -1,0 +1,157 @@
+"""Who said what to whom, and what of it the model gets to read.
+
+Pure values: platforms are translated into these at the edge, models are fed from them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+
+# Chat templates mark turns with tokens such as <|im_start|>. Written by a person they would
+# be tokenised as the real thing and open a turn in somebody else's name.
+_SPECIAL = re.compile(r"<(\|[^|<>\s]{1,60}\||/?s|/?think|\u0022?\uff5c[^<>\uff5c]{1,60}\uff5c)>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message as the chat template sees it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAddress:
+    """Where a message stands: platform, the bot's account there, the chat."""
+
+    platform: str
+    bot_account: str
+    chat: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a conversation, as it was shown."""
+
+    turn_id: int
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """A choice under a reply. `action` comes back in `Pressed`."""
+
+    label: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the bot says, as data: platforms render it, they do not decide."""
+
+    text: str
+    buttons: tuple[Button, ...] = ()
+    notice: bool = False
+    """Said by claasbot itself, not sampled from a policy."""
+    completion_id: int | None = None
+    version_name: str | None = None
+    """Which version answered: `base`, `p1.v3`; None for notices."""
+    data: dict[str, object] = field(default_factory=dict)
+    """What a surface may show beside the text, such as the lesson list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    address: ChatAddress
+    account: str
+    """Who did it, as the platform names them."""
+    display_name: str = ""
+    update_key: str = ""
+    """Unique per platform and bot account: the same update twice is one event."""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said(_Event):
+    text: str
+    message_key: str = ""
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reacted(_Event):
+    """A reaction now stands on (or was taken off) a message of the bot."""
+
+    message_key: str
+    reaction: str
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressed(_Event):
+    action: str
+    message_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commanded(_Event):
+    command: str
+    argument: str = ""
+    message_key: str | None = None
+    """The bot's message that the command is about, where the platform says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edited(_Event):
+    message_key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted(_Event):
+    message_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(_Event):
+    """The person stopped the answer that is being written."""
+
+
+ChatEvent = Said | Reacted | Pressed | Commanded | Edited | Deleted | Stopped
+
+
+def plain(text: str) -> str:
+    """`text` with every special-token marker broken by a space, so that it stays text.
+
+    `<|im_end|>` becomes `< |im_end|>`: readable, and no longer one token.
+    """
+    return _SPECIAL.sub(r"< \1>", text)
+
+
+def prompt_messages(system_prompt: str, turns: tuple[Turn, ...]) -> tuple[Message, ...]:
+    """The turns as the chat template gets them; an empty system prompt leaves the template's own."""
+    system = (Message(role="system", content=plain(system_prompt)),) if system_prompt else ()
+    return system + tuple(Message(role=turn.role, content=plain(turn.text)) for turn in turns)
+
+
+def surely_fits(messages: tuple[Message, ...], budget_tokens: int) -> bool:
+    """True when no tokenizer is needed to know: a token covers at least one byte.
+
+    Eight tokens a message stand for the template's own markers, 64 for its default system message.
+    """
+    n_bytes = sum(len(message.content.encode()) + 8 for message in messages) + 64
+    return n_bytes <= budget_tokens
+
+
+def without_oldest_exchange(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Drop the oldest turns up to the next one by the person. The last turn always stays."""
+    for index in range(1, len(turns)):
+        if turns[index].role == "user":
+            return turns[index:]
+    return turns[-1:]

@@ -1,0 +1,184 @@
+"""One lesson as an engine sees it: a job goes in, a result comes out.
+
+Refuses to know people: an engine gets token ids, messages and a folder to write to.
+A job is data that can be written as JSON and run again; the same job makes the same version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from claasbot.domain.conversation import Message
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The hyperparameters of a job. Defaults: the table in `docs/learning.md`."""
+
+    alpha: float = 0.0
+    """Divergence: 0 forward KL, 1 reverse KL, between them the generalised Jensen-Shannon."""
+    teacher: str = "base+digest"
+    """`base`: reads this hindsight; `base+digest`: reads the standing preferences too."""
+    n_steps: int = 4
+    """Most optimizer steps on one job."""
+    kl_stop_nats: float = 0.1
+    """No further step once the mean KL(now || start of the job) per token is above this."""
+    learning_rate: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ratio_cap: float = 2.0
+    """Upper bound of the importance ratio student / completion, per token."""
+    correction_weight: float = 0.1
+    """Weight of the cross-entropy on the person's own text, where they gave one."""
+    rank: int = 16
+    lora_alpha: int = 32
+    target_modules: tuple[str, ...] = ALL_LINEAR
+    max_tokens: int = 2048
+    """Longest prompt + completion that is trained, in tokens; longer ones are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExperience:
+    """One experience, with all that a step needs and nothing about the person."""
+
+    experience_id: int
+    messages: tuple[Message, ...]
+    """The student's prompt as it was sent; must render to `prompt_ids`."""
+    teacher_messages: tuple[Message, ...]
+    """The same with the hindsight in the last user turn (`domain.hindsight`)."""
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    """The sampled completion, end-of-turn token included when it was sampled."""
+    logprobs: tuple[float, ...]
+    """Completion logprobs in nats, one per token id."""
+    version_name: str
+    """Who sampled it: `base` or `p1.v3`."""
+    correction: str | None = None
+    """What the person says the answer should have been."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """Everything an engine needs to make version `version_name` out of its parent."""
+
+    job_id: str
+    version_name: str
+    folder: str
+    """Where the version folder must appear: absolute, does not exist yet."""
+    parent_folder: str | None
+    """Folder of the parent version; None means the base model."""
+    base_revision: str
+    template_options: dict[str, object]
+    recipe: Recipe
+    seed: int
+    experiences: tuple[JobExperience, ...]
+    earlier: tuple[JobExperience, ...] = ()
+    """Lessons already learned: scored before and after, never trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperienceScore:
+    """How one experience moved: divergence teacher to student, mean nats per token."""
+
+    experience_id: int
+    before_nats: float
+    after_nats: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMetrics:
+    """One optimizer step."""
+
+    loss: float
+    grad_norm: float
+    kl_from_start_nats: float
+    """Mean per token KL(before this step || start of the job)."""
+    ratio_clipped_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What a job measured. The weights are in the job's folder, under its manifest."""
+
+    job_id: str
+    version_name: str
+    weights_sha256: str
+    finite: bool
+    delta_norm: float
+    """Frobenius norm of the change of all B·A·(alpha/R) against the parent."""
+    mismatch_nats: float | None
+    """Mean |completion - student logprobs| at the parent's weights; None if the parent sampled none of them."""
+    kl_new_old_nats: float
+    """Mean per token KL(new || parent) on the job's completions."""
+    kl_base_nats: float
+    """Mean per token KL(base || new) on the fixed probes."""
+    new_logprobs: tuple[tuple[float, ...], ...]
+    """Per experience: logprobs of its token ids under the new version (the canary's target)."""
+    parent_logprobs: tuple[tuple[float, ...], ...]
+    steps: tuple[StepMetrics, ...]
+    learned: tuple[ExperienceScore, ...]
+    earlier: tuple[ExperienceScore, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+    """load, teacher, student, backward, optimizer, score, save: wall seconds."""
+
+
+def job_identity(*, parent: str, version_name: str, experience_ids: tuple[int, ...], recipe: Recipe) -> str:
+    """Same parent, version, experiences and recipe: same id, whoever asks and however often."""
+    facts = {
+        "parent": parent,
+        "version": version_name,
+        "experiences": sorted(experience_ids),
+        "recipe": asdict(recipe),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def job_seed(job_id: str) -> int:
+    """31 bits of the job's id, so that running a job again repeats it."""
+    return int(job_id[:8], 16) & 0x7FFF_FFFF
+
+
+def job_to_json(job: TrainingJob) -> str:
+    return json.dumps(asdict(job))
+
+
+def job_from_json(text: str) -> TrainingJob:
+    """The inverse of `job_to_json`. Raises TypeError or KeyError on anything else."""
+    facts = json.loads(text)
+    recipe = facts["recipe"]
+    facts["recipe"] = Recipe(**{**recipe, "target_modules": tuple(recipe["target_modules"])})
+    facts["experiences"] = tuple(_experience(row) for row in facts["experiences"])
+    facts["earlier"] = tuple(_experience(row) for row in facts["earlier"])
+    return TrainingJob(**facts)
+
+
+def _experience(row: dict[str, object]) -> JobExperience:
+    fields = dict(row)
+    for name in ("messages", "teacher_messages"):
+        fields[name] = tuple(Message(**message) for message in fields[name])  # type: ignore[attr-defined]
+    for name in ("prompt_ids", "token_ids", "logprobs"):
+        fields[name] = tuple(fields[name])  # type: ignore[arg-type]
+    return JobExperience(**fields)  # type: ignore[arg-type]
+
+
+def result_to_json(result: TrainingResult) -> str:
+    """Raises ValueError on NaN or infinity: JSON has no such numbers."""
+    return json.dumps(asdict(result), allow_nan=False)
+
+
+def result_from_json(text: str) -> TrainingResult:
+    """The inverse of `result_to_json`."""
+    facts = json.loads(text)
+    facts["steps"] = tuple(StepMetrics(**row) for row in facts["steps"])
+    for name in ("learned", "earlier"):
+        facts[name] = tuple(ExperienceScore(**row) for row in facts[name])
+    for name in ("new_logprobs", "parent_logprobs"):
+        facts[name] = tuple(tuple(row) for row in facts[name])
+    return TrainingResult(**facts)

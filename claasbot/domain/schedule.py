@@ -1,0 +1,79 @@
+"""When to train whom. Pure: reads what waits and the time, returns a person or a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """One person's experiences that wait, as the store counts them."""
+
+    person_id: int
+    n_queued: int
+    newest_at: datetime
+    last_job_at: datetime | None
+    not_before: datetime | None = None
+    """Back-off after a failed job."""
+    consents: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the host decides about the schedule."""
+
+    debounce_s: float = 0.5
+    """Wait this long after the last feedback: a second remark may follow."""
+    cooldown_s: float = 0.0
+    """Least time between two lessons of one person."""
+    is_paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    person_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    until: datetime | None
+    """None: until something happens."""
+    reason: str
+
+
+def decide(waiting: tuple[Waiting, ...], now: datetime, rules: Rules) -> Train | Wait:
+    """Whom to train now, or how long nothing can be done.
+
+    Fair: of those who are ready, the one whose last lesson is longest ago goes first.
+    """
+    if rules.is_paused:
+        return Wait(until=None, reason="learning is paused by an admin")
+    candidates = [person for person in waiting if person.n_queued > 0 and person.consents]
+    if not candidates:
+        return Wait(until=None, reason="nothing waits")
+    ready_at = {person.person_id: _ready_at(person, rules) for person in candidates}
+    ready = [person for person in candidates if ready_at[person.person_id] <= now]
+    if not ready:
+        return Wait(until=min(ready_at.values()), reason="debounce, cooldown or back-off")
+    chosen = min(ready, key=lambda person: (_last(person), person.newest_at, person.person_id))
+    return Train(person_id=chosen.person_id, reason=f"{chosen.n_queued} waiting")
+
+
+def _ready_at(person: Waiting, rules: Rules) -> datetime:
+    moments = [person.newest_at + timedelta(seconds=rules.debounce_s)]
+    if person.last_job_at is not None:
+        moments.append(person.last_job_at + timedelta(seconds=rules.cooldown_s))
+    if person.not_before is not None:
+        moments.append(person.not_before)
+    return max(moments)
+
+
+def _last(person: Waiting) -> datetime:
+    return person.last_job_at or datetime.min.replace(tzinfo=person.newest_at.tzinfo)
+
+
+def back_off_s(attempts: int) -> float:
+    """Seconds before a job that failed `attempts` times is tried again: 1, 2, 4 … 60."""
+    return float(min(60, 2 ** max(0, attempts - 1)))
