@@ -1,0 +1,1 @@
+"""The store: one SQLite database, one connection, one writer thread, explicit queries."""

@@ -1,0 +1,101 @@
+"""Updates as they came in: committed first, handled once, in order per chat."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from claasbot.domain.conversation import (
+    ChatAddress,
+    ChatEvent,
+    Commanded,
+    Deleted,
+    Edited,
+    Pressed,
+    Reacted,
+    Said,
+    Stopped,
+)
+from claasbot.storage.rows import change, insert, one, rows, text_of, time_of
+
+_KINDS: dict[str, type[ChatEvent]] = {
+    kind.__name__: kind for kind in (Said, Reacted, Pressed, Commanded, Edited, Deleted, Stopped)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    inbox_id: int
+    event: ChatEvent
+    attempts: int
+
+
+def add(db: Database, event: ChatEvent, now: datetime) -> int | None:
+    """The new row's id; None when this update is here already."""
+    address = event.address
+    known = one(
+        db,
+        "SELECT id FROM inbox WHERE platform = ? AND bot_account = ? AND update_key = ?",
+        address.platform,
+        address.bot_account,
+        event.update_key,
+    )
+    if known is not None:
+        return None
+    return insert(
+        db,
+        "inbox",
+        platform=address.platform,
+        bot_account=address.bot_account,
+        chat=address.chat,
+        account=event.account,
+        update_key=event.update_key,
+        event_json=_to_json(event),
+        received_at=text_of(now),
+    )
+
+
+def waiting(db: Database, limit: int = 500) -> list[Update]:
+    """Unhandled updates, oldest first."""
+    found = rows(db, "SELECT id, event_json, attempts FROM inbox WHERE handled_at IS NULL ORDER BY id LIMIT ?", limit)
+    return [Update(inbox_id=row["id"], event=_from_json(row["event_json"]), attempts=row["attempts"]) for row in found]
+
+
+def handled(db: Database, inbox_id: int, now: datetime, error: str = "") -> None:
+    """Done, or given up with an error. The text of the update goes with it: turns hold what is needed."""
+    change(
+        db,
+        "UPDATE inbox SET handled_at = ?, error = ?, event_json = '' WHERE id = ? AND handled_at IS NULL",
+        text_of(now),
+        error[:500],
+        inbox_id,
+    )
+
+
+def failed(db: Database, inbox_id: int, error: str) -> int:
+    """Count a failed attempt; returns how many there were."""
+    change(db, "UPDATE inbox SET attempts = attempts + 1, error = ? WHERE id = ?", error[:500], inbox_id)
+    row = one(db, "SELECT attempts FROM inbox WHERE id = ?", inbox_id)
+    return int(row["attempts"]) if row else 0
+
+
+def n_waiting(db: Database) -> int:
+    row = one(db, "SELECT count(*) AS n FROM inbox WHERE handled_at IS NULL")
+    return int(row["n"]) if row else 0
+
+
+def _to_json(event: ChatEvent) -> str:
+    facts = asdict(event)
+    facts["at"] = None if event.at is None else text_of(event.at)
+    return json.dumps({"kind": type(event).__name__, **facts})
+
+
+def _from_json(text: str) -> ChatEvent:
+    facts = json.loads(text)
+    kind = _KINDS[facts.pop("kind")]
+    facts["address"] = ChatAddress(**facts["address"])
+    facts["at"] = None if facts["at"] is None else time_of(facts["at"])
+    return kind(**facts)

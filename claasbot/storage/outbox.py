@@ -1,0 +1,69 @@
+"""What people are still to be told about their feedback."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from claasbot.domain.conversation import ChatAddress
+from claasbot.ports import Mark
+from claasbot.storage.lessons import StoredExperience
+from claasbot.storage.rows import change, insert, rows, text_of, the
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    notice_id: int
+    person_id: int
+    address: ChatAddress
+    kind: Mark
+    message_key: str | None
+    data: dict[str, object]
+    attempts: int
+
+
+def add(db: Database, experience: StoredExperience, kind: Mark, data: dict[str, object], now: datetime) -> int:
+    return insert(
+        db,
+        "outbox",
+        person_id=experience.person_id,
+        platform=experience.address.platform,
+        bot_account=experience.address.bot_account,
+        chat=experience.address.chat,
+        kind=kind,
+        message_key=experience.message_key,
+        experience_id=experience.experience_id,
+        data_json=json.dumps(data),
+        created_at=text_of(now),
+    )
+
+
+def waiting(db: Database, limit: int = 200) -> list[Notice]:
+    found = rows(db, "SELECT * FROM outbox WHERE told_at IS NULL ORDER BY id LIMIT ?", limit)
+    return [
+        Notice(
+            notice_id=row["id"],
+            person_id=row["person_id"],
+            address=ChatAddress(platform=row["platform"], bot_account=row["bot_account"], chat=row["chat"]),
+            kind=row["kind"],
+            message_key=row["message_key"],
+            data=json.loads(row["data_json"]),
+            attempts=row["attempts"],
+        )
+        for row in found
+    ]
+
+
+def told(db: Database, notice_id: int, now: datetime) -> None:
+    change(db, "UPDATE outbox SET told_at = ? WHERE id = ?", text_of(now), notice_id)
+
+
+def failed(db: Database, notice_id: int) -> None:
+    change(db, "UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", notice_id)
+
+
+def n_waiting(db: Database) -> int:
+    return int(the(db, "count", "SELECT count(*) AS n FROM outbox WHERE told_at IS NULL")["n"])

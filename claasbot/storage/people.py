@@ -1,0 +1,86 @@
+"""People, their accounts and their consent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from claasbot.domain.conversation import ChatAddress
+from claasbot.domain.person import Consent, ConsentState, Person
+from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
+
+
+def person_of(db: Database, platform: str, account: str, display_name: str, now: datetime) -> Person:
+    """The person behind an account, made at first contact."""
+    row = one(db, "SELECT person_id FROM account WHERE platform = ? AND account = ?", platform, account)
+    if row is not None:
+        return person(db, row["person_id"])
+    name = display_name.strip()[:80] or account[:80]
+    person_id = insert(db, "person", display_name=name, created_at=text_of(now))
+    insert(db, "account", person_id=person_id, platform=platform, account=account)
+    return person(db, person_id)
+
+
+def person(db: Database, person_id: int) -> Person:
+    """Raises NotFound."""
+    row = the(db, f"person p{person_id}", "SELECT * FROM person WHERE id = ?", person_id)
+    return Person(
+        person_id=row["id"],
+        display_name=row["display_name"],
+        current_version_id=row["current_version_id"],
+        is_blocked=bool(row["is_blocked"]),
+    )
+
+
+def block(db: Database, person_id: int) -> None:
+    change(db, "UPDATE person SET is_blocked = 1 WHERE id = ?", person_id)
+
+
+def consent_of(db: Database, person_id: int, address: ChatAddress) -> Consent:
+    row = one(
+        db,
+        "SELECT state, text_version FROM consent WHERE person_id = ? AND platform = ? AND bot_account = ? AND chat = ?"
+        " ORDER BY id DESC LIMIT 1",
+        person_id,
+        address.platform,
+        address.bot_account,
+        address.chat,
+    )
+    if row is None:
+        return Consent(state="unasked")
+    return Consent(state=row["state"], text_version=row["text_version"])
+
+
+def record_consent(
+    db: Database, person_id: int, address: ChatAddress, state: ConsentState, text_version: str, now: datetime
+) -> None:
+    """Consent is a log: what somebody agreed to, and when, stays readable."""
+    insert(
+        db,
+        "consent",
+        person_id=person_id,
+        platform=address.platform,
+        bot_account=address.bot_account,
+        chat=address.chat,
+        text_version=text_version,
+        state=state,
+        at=text_of(now),
+    )
+
+
+def overview(db: Database) -> list[Row]:
+    """Everybody with counts, newest first."""
+    return rows(
+        db,
+        """
+        SELECT person.id, person.display_name, person.created_at, version.n AS current_n,
+            (SELECT group_concat(platform, ', ') FROM account WHERE person_id = person.id) AS platforms,
+            (SELECT count(*) FROM completion WHERE person_id = person.id) AS n_answers,
+            (SELECT count(*) FROM feedback_event WHERE person_id = person.id) AS n_feedback,
+            (SELECT count(*) FROM job WHERE person_id = person.id AND state = 'promoted') AS n_lessons,
+            (SELECT count(*) FROM adapter_version WHERE person_id = person.id) AS n_versions
+        FROM person LEFT JOIN adapter_version AS version ON version.id = person.current_version_id
+        ORDER BY person.id DESC LIMIT 500
+        """,
+    )
