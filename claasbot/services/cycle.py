@@ -1,0 +1,110 @@
+"""The cycle, wired: every stage around one store, one server, one engine and the chat clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from claasbot.domain.gate import Limits
+from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
+from claasbot.services.answering import Answering, ChatRules
+from claasbot.services.clock import Clock, utc_now
+from claasbot.services.commands import Commands
+from claasbot.services.comparing import Comparing
+from claasbot.services.erasing import Erasing
+from claasbot.services.handover import Handover
+from claasbot.services.health import is_paused, queues
+from claasbot.services.learning import Learning, LessonRules
+from claasbot.services.listening import Listening
+from claasbot.services.promoting import Checksum, Promoting
+from claasbot.services.receiving import Receiving
+from claasbot.services.serving import Serving
+from claasbot.services.telling import Telling
+from claasbot.storage import switches
+from claasbot.storage.store import Store
+
+_RESUME_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the cycle is given: each part real, or one that needs no hardware."""
+
+    store: Store
+    server: InferenceServer
+    engine: TrainingEngine
+    clients: tuple[ChatClient, ...]
+    data: Path
+    restart_server: Callable[[], Awaitable[None]]
+    expected_checksum: Checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleRules:
+    """What the host decides about the cycle."""
+
+    chat: ChatRules
+    lessons: LessonRules
+    limits: Limits
+    load_wait_s: float
+    max_staleness: int
+    job_deadline_s: float
+
+
+class Cycle:
+    """`run` until cancelled; `settled` waits until nothing is left to do."""
+
+    def __init__(self, outside: Outside, rules: CycleRules, clock: Clock = utc_now) -> None:
+        store, server, engine, data = outside.store, outside.server, outside.engine, outside.data
+        self.outside, self.rules, self.clock = outside, rules, clock
+        self.store, self.server = store, server
+        by_account = {(client.platform, client.bot_account): client for client in outside.clients}
+        self.serving = Serving(store, server, data, load_wait_s=rules.load_wait_s)
+        self.answering = Answering(store, server, self.serving, rules.chat, clock)
+        self.listening = Listening(store, clock, max_staleness=rules.max_staleness)
+        self.handover = Handover(engine, deadline_s=rules.job_deadline_s)
+        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock)
+        self.promoting = Promoting(store, server, self.serving, engine, rules.limits, clock, outside.expected_checksum)
+        self.erasing = Erasing(store, self.serving, engine, data, clock, outside.restart_server)
+        self.comparing = Comparing(store, server, self.serving, rules.chat)
+        self.commands = Commands(store, self.answering, self.listening, self.promoting, self.erasing, clock)
+        self.receiving = Receiving(store, by_account, self.answering, self.listening, self.commands, clock)
+        self.telling = Telling(store, by_account, clock)
+
+    async def run(self) -> None:
+        """The stages side by side, until cancelled. A crash anywhere resumes from rows."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._resume_erasures())
+            for stage in (self.receiving, self.learning, self.promoting, self.telling):
+                group.create_task(stage.run())
+            for client in self.outside.clients:
+                group.create_task(client.run(self.receiving.accept))
+
+    async def settled(self, *, within_s: float = 120.0) -> None:
+        """Wait until nothing is received, queued, leased, trained or untold. Raises TimeoutError."""
+        async with asyncio.timeout(within_s):
+            while not await self._is_settled():
+                await asyncio.sleep(0.02)
+
+    async def is_learning(self) -> bool:
+        """Neither switched off by the host nor paused by an admin."""
+        return self.rules.lessons.is_on and not await self.store.run(is_paused)
+
+    async def set_paused(self, paused: bool) -> None:
+        await self.store.run(switches.set_switch, switches.LEARNING, "paused" if paused else "on", self.clock())
+        self.store.stages.experience.set()
+
+    async def close(self) -> None:
+        await self.serving.close()
+
+    async def _is_settled(self) -> bool:
+        waiting = await self.store.run(queues)
+        n_lessons = waiting.lessons if await self.is_learning() else 0
+        return waiting.inbox + n_lessons + waiting.outbox == 0 and self.receiving.is_idle()
+
+    async def _resume_erasures(self) -> None:
+        while True:
+            await self.erasing.resume()
+            await asyncio.sleep(_RESUME_S)

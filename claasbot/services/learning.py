@@ -1,0 +1,297 @@
+"""Schedule → lease rows → job → candidate. One loop, one device; every outcome is a row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from claasbot import adapter_files
+from claasbot.domain.adapter import version_name
+from claasbot.domain.completion import BASE
+from claasbot.domain.feedback import signal_of
+from claasbot.domain.hindsight import teacher_messages
+from claasbot.domain.job import (
+    JobExperience,
+    Recipe,
+    TrainingJob,
+    TrainingResult,
+    job_identity,
+    job_seed,
+)
+from claasbot.domain.schedule import Rules, Train, Wait, back_off_s, decide
+from claasbot.errors import ClaasbotError, EngineDown, JobRefused, NotFound
+from claasbot.ports import TrainingEngine
+from claasbot.services.clock import Clock
+from claasbot.services.handover import Handover
+from claasbot.storage import conversations, lessons, outbox, people, switches, versions
+from claasbot.storage.lessons import StoredExperience, StoredJob
+from claasbot.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LessonRules:
+    """What the host decides about lessons."""
+
+    rules: Rules
+    recipe: Recipe
+    max_experiences: int
+    max_standing: int
+    n_earlier: int
+    max_attempts: int
+    is_on: bool = True
+
+
+class Learning:
+    """The loop that turns waiting experiences into candidates."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: TrainingEngine,
+        handover: Handover,
+        rules: LessonRules,
+        data: Path,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._handover = handover
+        self._rules = rules
+        self._data = data
+        self._clock = clock
+        self._hurries = False
+
+    async def train_now(self) -> None:
+        """Start what waits at once, without debounce or cooldown."""
+        self._hurries = True
+        self._store.stages.experience.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Whatever goes wrong with one job is written down, and the loop goes on."""
+        while True:
+            self._store.stages.experience.clear()
+            try:
+                wait_s = await self.step()
+            except ClaasbotError as error:
+                log.error("learning: %s", error)
+                wait_s = _LOOK_S
+            if wait_s > 0:
+                await _wait_for(self._store.stages.experience, wait_s)
+
+    async def step(self) -> float:
+        """Do the one thing that is due; returns the seconds until something may be due again, 0 for at once."""
+        if not self._rules.is_on or not self._engine.is_ready():
+            return _LOOK_S
+        now = self._clock()
+        leased = [job for job in await self._store.run(lessons.open_jobs, now) if job.state == "leased"]
+        if leased:
+            await self._train(leased[0])
+            return 0.0
+        paused = await self._store.run(switches.switch, switches.LEARNING) == "paused"
+        rules = replace(self._rules.rules, is_paused=paused)
+        if self._hurries:
+            rules = replace(rules, debounce_s=0.0, cooldown_s=0.0)
+        decision = decide(await self._store.run(lessons.waiting), now, rules)
+        if isinstance(decision, Wait):
+            self._hurries = False
+            return _LOOK_S if decision.until is None else min(_LOOK_S, (decision.until - now).total_seconds())
+        await self._store.run(self._lease, decision)
+        return 0.0
+
+    def _lease(self, db: Database, decision: Train) -> None:
+        """One transaction: version number, job row, experiences leased. Nothing, if consent went meanwhile."""
+        now = self._clock()
+        chosen = []
+        for experience in lessons.queued(db, decision.person_id, self._rules.max_experiences):
+            if people.consent_of(db, decision.person_id, experience.address).allows_learning:
+                chosen.append(experience)
+            else:
+                lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
+        if not chosen:
+            return
+        parent = versions.current(db, decision.person_id)
+        n = versions.next_n(db, decision.person_id)
+        ids = tuple(experience.experience_id for experience in chosen)
+        recipe = _recipe_for(chosen, self._rules.recipe)
+        job_id = job_identity(
+            parent=BASE if parent is None else parent.server_name,
+            version_name=version_name(decision.person_id, n),
+            experience_ids=ids,
+            recipe=recipe,
+        )
+        lessons.add_job(
+            db,
+            job_id=job_id,
+            person_id=decision.person_id,
+            version_n=n,
+            parent_version_id=None if parent is None else parent.version_id,
+            recipe=recipe,
+            reason=decision.reason,
+            experience_ids=ids,
+            now=now,
+        )
+        for experience in chosen:
+            outbox.add(db, experience, "queued", {"version": version_name(decision.person_id, n)}, now)
+
+    async def _train(self, stored: StoredJob) -> None:
+        self._store.stages.outbox.set()
+        started = time.perf_counter()
+        try:
+            job = await self._store.run(self._job, stored)
+        except NotFound as error:
+            await self._end(stored, "abandoned", str(error))
+            return
+        staged = time.perf_counter()
+        try:
+            result = await self._handover.run(job)
+        except EngineDown as error:
+            await self._failed(stored, error)
+            return
+        except JobRefused as error:
+            await self._end(stored, "dead", str(error))
+            return
+        seconds = {
+            "queue": max(0.0, (self._clock() - stored.created_at).total_seconds() - (time.perf_counter() - started)),
+            "stage": staged - started,
+            **result.seconds,
+            "train": time.perf_counter() - staged,
+        }
+        await self._record(stored, job, result, seconds)
+
+    async def _record(
+        self, stored: StoredJob, job: TrainingJob, result: TrainingResult, seconds: dict[str, float]
+    ) -> None:
+        """Transaction 1: the candidate exists; its experiences stay leased."""
+
+        def unit(db: Database) -> None:
+            if lessons.job(db, stored.job_id).state != "leased":
+                return
+            versions.add_candidate(
+                db,
+                person_id=stored.person_id,
+                n=stored.version_n,
+                parent_id=stored.parent_version_id,
+                job_id=stored.job_id,
+                folder=str(Path(job.folder).relative_to(self._data)),
+                weights_sha256=result.weights_sha256,
+                base_revision=job.base_revision,
+                now=self._clock(),
+            )
+            lessons.job_trained(db, stored.job_id, result, seconds)
+
+        try:
+            await self._store.run(unit)
+        except NotFound:
+            # The person was erased while the job ran: what it made goes too.
+            await asyncio.to_thread(adapter_files.remove, Path(job.folder))
+            await self._engine.discard(stored.job_id)
+            return
+        self._store.stages.candidate.set()
+
+    async def _failed(self, stored: StoredJob, error: EngineDown) -> None:
+        """Try again later, until the attempts are used up."""
+        if stored.attempts + 1 >= self._rules.max_attempts:
+            await self._end(stored, "dead", f"given up after {stored.attempts + 1} attempts: {error}")
+            return
+        not_before = self._clock() + timedelta(seconds=back_off_s(stored.attempts + 1))
+        attempts = await self._store.run(lessons.job_failed, stored.job_id, str(error), not_before)
+        log.warning("job %s failed (attempt %d): %s", stored.job_id, attempts, error)
+
+    async def _end(self, stored: StoredJob, state: str, reason: str) -> None:
+        """The job makes no version: its experiences are parked with the reason."""
+
+        def unit(db: Database) -> None:
+            now = self._clock()
+            lessons.job_ended(db, stored.job_id, state, (reason,), stored.seconds, now)
+            for experience in lessons.of_job(db, stored.job_id):
+                if experience.state == "leased":
+                    lessons.move(db, experience.experience_id, "quarantined", reason, now)
+                    told = "something went wrong on my side; the admin finds it under Lessons"
+                    outbox.add(db, experience, "refused", {"reason": told}, now)
+
+        log.error("job %s ended as %s: %s", stored.job_id, state, reason)
+        try:
+            await self._store.run(unit)
+        except NotFound:
+            log.info("job %s is gone already", stored.job_id)
+        await self._engine.discard(stored.job_id)
+        self._store.stages.outbox.set()
+
+    def _job(self, db: Database, stored: StoredJob) -> TrainingJob:
+        """The job as the engine sees it. Raises NotFound when its person or rows are gone."""
+        leased = [row for row in lessons.of_job(db, stored.job_id) if row.state == "leased"]
+        if not leased:
+            raise NotFound(f"all feedback of job {stored.job_id} was withdrawn")
+        parent = None if stored.parent_version_id is None else versions.version(db, stored.parent_version_id)
+        learned = lessons.consumed(db, stored.person_id, max(self._rules.max_standing, self._rules.n_earlier))
+        standing = _standing(learned[: self._rules.max_standing], stored.recipe)
+        first = conversations.completion(db, leased[0].completion_id)
+        name = version_name(stored.person_id, stored.version_n)
+        return TrainingJob(
+            job_id=stored.job_id,
+            version_name=name,
+            folder=str(self._data / version_folder(stored.person_id, stored.version_n)),
+            parent_folder=None if parent is None else str(self._data / parent.folder),
+            base_revision=first.base_revision,
+            template_options=first.template_options,
+            recipe=stored.recipe,
+            seed=job_seed(stored.job_id),
+            experiences=tuple(_experience(db, row, standing) for row in leased),
+            earlier=tuple(_experience(db, row, standing) for row in learned[: self._rules.n_earlier]),
+        )
+
+
+def version_folder(person_id: int, n: int) -> Path:
+    """Where a version lies, relative to the data folder."""
+    return Path("adapters") / f"p{person_id}" / f"v{n}"
+
+
+def _recipe_for(chosen: list[StoredExperience], recipe: Recipe) -> Recipe:
+    """One step only for feedback whose first candidate the gate refused as too large a move."""
+    return replace(recipe, n_steps=1) if any(row.n_refusals for row in chosen) else recipe
+
+
+def _standing(learned: list[StoredExperience], recipe: Recipe) -> tuple[str, ...]:
+    """The preferences that the teacher goes on reading, oldest first (`base+digest`)."""
+    if recipe.teacher != "base+digest":
+        return ()
+    texts = [signal_of(row.feedback.kind, row.feedback.text).hint for row in reversed(learned)]
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _experience(db: Database, row: StoredExperience, standing: tuple[str, ...]) -> JobExperience:
+    sent = conversations.completion(db, row.completion_id)
+    signal = signal_of(row.feedback.kind, row.feedback.text)
+    return JobExperience(
+        experience_id=row.experience_id,
+        messages=sent.messages,
+        teacher_messages=teacher_messages(
+            sent.messages,
+            hints=(signal.hint,) if signal.hint else (),
+            demonstration=signal.demonstration,
+            standing=standing,
+        ),
+        prompt_ids=sent.completion.prompt_ids,
+        token_ids=sent.completion.token_ids,
+        logprobs=sent.completion.logprobs,
+        version_name=sent.version_name,
+        correction=signal.demonstration,
+    )
+
+
+async def _wait_for(event: asyncio.Event, at_most_s: float) -> None:
+    try:
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
+    except TimeoutError:
+        return

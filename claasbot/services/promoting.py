@@ -1,0 +1,245 @@
+"""Candidate → loaded → canary → gate → promoted or rejected; and the pointer's way back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from sqlite_utils import Database
+
+from claasbot.domain.adapter import AdapterVersion
+from claasbot.domain.completion import Completion, CompletionRequest, Sampling
+from claasbot.domain.conversation import Message
+from claasbot.domain.gate import Canary, Limits, Verdict, judge_canary, judge_training
+from claasbot.domain.job import TrainingResult
+from claasbot.errors import AdapterDamaged, ClaasbotError, NotFound, ServerDown, ServerRefused
+from claasbot.ports import InferenceServer, TrainingEngine
+from claasbot.services.clock import Clock
+from claasbot.services.serving import Serving
+from claasbot.storage import conversations, lessons, outbox, people, versions
+from claasbot.storage.lessons import StoredJob
+from claasbot.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+_PROBES = ("What is the capital of France?", "Name a fruit.")
+_PROBE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=24, seed=0)
+
+Checksum = Callable[[AdapterVersion], Awaitable[str | None]]
+"""What the server's slot must hash to, from the version's files; None when that cannot be said."""
+
+
+class Promoting:
+    """The loop that lets candidates answer, or says why not."""
+
+    def __init__(
+        self,
+        store: Store,
+        server: InferenceServer,
+        serving: Serving,
+        engine: TrainingEngine,
+        limits: Limits,
+        clock: Clock,
+        expected_checksum: Checksum,
+    ) -> None:
+        self._store = store
+        self._server = server
+        self._serving = serving
+        self._engine = engine
+        self._limits = limits
+        self._clock = clock
+        self._expected_checksum = expected_checksum
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._store.stages.candidate.clear()
+            try:
+                await self.step()
+            except ClaasbotError as error:
+                log.warning("promoting: %s", error)
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._store.stages.candidate.wait()
+            except TimeoutError:
+                continue
+
+    async def step(self) -> None:
+        """Judge every candidate that waits. A server that is down leaves them waiting."""
+        for job in await self._store.run(lessons.open_jobs, self._clock()):
+            if job.state == "trained" and job.result is not None:
+                await self._judge(job, job.result)
+
+    async def _judge(self, job: StoredJob, result: TrainingResult) -> None:
+        version = await self._store.run(versions.of_job, job.job_id)
+        seconds = dict(job.seconds)
+        started = time.perf_counter()
+        verdict = judge_training(result, self._limits)
+        if verdict.passed:
+            try:
+                await self._serving.ensure_loaded(version)
+                seconds["load"] = time.perf_counter() - started
+                started = time.perf_counter()
+                async with self._serving.holding(version):
+                    canary = await self._canary(job, version, result)
+                verdict = judge_canary(canary, self._limits)
+            except (ServerRefused, AdapterDamaged) as error:
+                verdict = Verdict(reasons=(f"it could not be served: {error}",), can_retry_smaller=True)
+        seconds["canary"] = time.perf_counter() - started
+        started = time.perf_counter()
+        promoted = await self._store.run(self._settle, job, version, verdict, seconds)
+        log.info(
+            "version %s is %s in %.2f s", version.name, "promoted" if promoted else "rejected", sum(seconds.values())
+        )
+        self._store.stages.outbox.set()
+        self._store.stages.experience.set()
+        await self._engine.discard(job.job_id)
+        await self._unload_others(job.person_id, keep=version if promoted else None)
+
+    async def _canary(self, job: StoredJob, version: AdapterVersion, result: TrainingResult) -> Canary:
+        """What is served under the new name, beside what the trainer says of the new and the parent weights."""
+        rows = await self._store.run(lessons.of_job, job.job_id)
+        sent = await self._store.run(conversations.completion, rows[0].completion_id)
+        served, checksum_matches, samples = await asyncio.gather(
+            self._server.logprobs(version.server_name, sent.completion.prompt_ids, sent.completion.token_ids),
+            self._checksum_matches(version),
+            asyncio.gather(*(self._sample(version, question) for question in _PROBES)),
+        )
+        return Canary(
+            served_vs_new_nats=_mean_gap(served, result.new_logprobs[0]),
+            served_vs_parent_nats=_mean_gap(served, result.parent_logprobs[0]),
+            checksum_matches=checksum_matches,
+            samples=tuple(samples),
+        )
+
+    async def _checksum_matches(self, version: AdapterVersion) -> bool | None:
+        served = await self._server.checksum(version.server_name)
+        expected = await self._expected_checksum(version) if served is not None else None
+        return None if served is None or expected is None else served == expected
+
+    async def _sample(self, version: AdapterVersion, question: str) -> str:
+        request = CompletionRequest(
+            messages=(Message(role="user", content=question),), model=version.server_name, sampling=_PROBE_SAMPLING
+        )
+        async for part in self._server.complete(request):
+            if isinstance(part, Completion):
+                return part.text
+        raise ServerDown(f"the sample of {version.name} ended without a completion; it is tried again")
+
+    def _settle(
+        self, db: Database, job: StoredJob, version: AdapterVersion, verdict: Verdict, seconds: dict[str, float]
+    ) -> bool:
+        """Transaction 2: promoted with everything that follows, or rejected. Returns whether it answers now."""
+        started = time.perf_counter()
+        parent = versions.current(db, job.person_id)
+        leased = lessons.of_job(db, job.job_id)
+        if (None if parent is None else parent.version_id) != job.parent_version_id:
+            self._abandon(db, job, version, "its parent was undone meanwhile", again=True, seconds=seconds)
+            return False
+        if any(row.state != "leased" for row in leased):
+            self._abandon(db, job, version, "its feedback was withdrawn meanwhile", again=True, seconds=seconds)
+            return False
+        if not all(people.consent_of(db, job.person_id, row.address).allows_learning for row in leased):
+            self._abandon(db, job, version, "you withdrew your consent", again=False, seconds=seconds)
+            return False
+        if not verdict.passed:
+            self._reject(db, job, version, verdict, seconds)
+            return False
+        now = self._clock()
+        if parent is not None:
+            versions.move(db, parent.version_id, "retired", now)
+        versions.move(db, version.version_id, "promoted", now)
+        versions.point_to(db, job.person_id, version.version_id)
+        for row in leased:
+            lessons.consume(db, row.experience_id, version.version_id, now)
+            outbox.add(db, row, "learned", _effect(row.experience_id, version, job.result, row.feedback.text), now)
+        seconds["gate"] = time.perf_counter() - started
+        lessons.job_ended(db, job.job_id, "promoted", (), seconds, now)
+        return True
+
+    def _reject(
+        self, db: Database, job: StoredJob, version: AdapterVersion, verdict: Verdict, seconds: dict[str, float]
+    ) -> None:
+        """A result, not an error: the feedback gets one more try with a smaller step if that can help."""
+        now = self._clock()
+        versions.move(db, version.version_id, "rejected", now)
+        reason = "; ".join(verdict.reasons)
+        for row in lessons.of_job(db, job.job_id):
+            again = verdict.can_retry_smaller and row.n_refusals == 0
+            lessons.count_refusal(db, row.experience_id)
+            lessons.move(db, row.experience_id, "queued" if again else "rejected", reason, now)
+            if not again:
+                told = reason.partition(":")[0]  # what a server or trainer said stays with the admin
+                outbox.add(db, row, "refused", {"reason": told, "version": version.name}, now)
+        lessons.job_ended(db, job.job_id, "rejected", verdict.reasons, seconds, now)
+
+    def _abandon(
+        self, db: Database, job: StoredJob, version: AdapterVersion, why: str, *, again: bool, seconds: dict[str, float]
+    ) -> None:
+        now = self._clock()
+        versions.move(db, version.version_id, "rejected", now)
+        for row in lessons.of_job(db, job.job_id):
+            if row.state == "leased":
+                lessons.move(db, row.experience_id, "queued" if again else "rejected", why, now)
+        lessons.job_ended(db, job.job_id, "abandoned", (why,), seconds, now)
+
+    async def undo(self, person_id: int) -> str:
+        """Go back to the version before the current one; its lessons are withdrawn. Raises NotFound.
+
+        Returns the name of the version that answers now.
+        """
+
+        def unit(db: Database) -> tuple[AdapterVersion, AdapterVersion | None]:
+            now = self._clock()
+            current = versions.current(db, person_id)
+            if current is None:
+                raise NotFound("There is nothing to undo: the base model answers you.")
+            parent = None if current.parent_id is None else versions.version(db, current.parent_id)
+            while parent is not None and parent.state != "retired":
+                parent = None if parent.parent_id is None else versions.version(db, parent.parent_id)
+            versions.move(db, current.version_id, "retired", now)
+            if parent is not None:
+                versions.move(db, parent.version_id, "promoted", now)
+            versions.point_to(db, person_id, None if parent is None else parent.version_id)
+            for row in lessons.consumed_by(db, current.version_id):
+                lessons.move(db, row.experience_id, "withdrawn", "you undid the lesson", now)
+            return current, parent
+
+        undone, now_current = await self._store.run(unit)
+        await self._unload_quietly(undone)
+        return "base" if now_current is None else now_current.name
+
+    async def _unload_others(self, person_id: int, keep: AdapterVersion | None) -> None:
+        """What no longer answers leaves the server; running requests under those names finish."""
+        current = await self._store.run(versions.current, person_id)
+        held = {version.version_id for version in (keep, current) if version is not None}
+        names = await self._server.loaded()
+        for version in await self._store.run(versions.of_person, person_id):
+            if version.version_id not in held and version.server_name in names:
+                await self._unload_quietly(version)
+
+    async def _unload_quietly(self, version: AdapterVersion) -> None:
+        try:
+            await self._serving.retire(version)
+        except (ServerDown, ServerRefused) as error:
+            log.info("version %s stays loaded: %s", version.name, error)
+
+
+def _mean_gap(served: tuple[float, ...], trained: tuple[float, ...]) -> float:
+    """Mean |difference| in nats. Raises ServerRefused when the two do not speak of the same tokens."""
+    if len(served) != len(trained) or not served:
+        raise ServerRefused(f"the server returned {len(served)} logprobs for {len(trained)} tokens")
+    return sum(abs(a - b) for a, b in zip(served, trained, strict=True)) / len(served)
+
+
+def _effect(experience_id: int, version: AdapterVersion, result: TrainingResult | None, said: str) -> dict[str, object]:
+    """What the notice shows: which version, from which words, and how far the answer moved."""
+    facts: dict[str, object] = {"version": version.name, "said": said}
+    if result is not None:
+        for score in result.learned:
+            if score.experience_id == experience_id:
+                facts |= {"before_nats": score.before_nats, "after_nats": score.after_nats}
+    return facts

@@ -1,0 +1,147 @@
+"""Keeps what the server holds equal to what the store wants, and lets no load evict an adapter in use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from claasbot import adapter_files
+from claasbot.domain.adapter import AdapterVersion
+from claasbot.domain.completion import BASE
+from claasbot.errors import AdapterDamaged, ServerRefused
+from claasbot.ports import InferenceServer, ServerInfo
+from claasbot.storage import versions
+from claasbot.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Who answers: the model name to ask for, and the version behind it."""
+
+    model: str
+    version: AdapterVersion | None
+    fell_back: bool = False
+    """The person has a version, but it could not be loaded in time: the base model answers, marked so."""
+
+    @property
+    def version_name(self) -> str:
+        return BASE if self.version is None else self.version.name
+
+
+class Serving:
+    """The bank as the server sees it. One instance per server."""
+
+    def __init__(self, store: Store, server: InferenceServer, data: Path, *, load_wait_s: float) -> None:
+        self._store = store
+        self._server = server
+        self._data = data
+        self._load_wait_s = load_wait_s
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._loaded: dict[str, int] = {}
+        self._in_use: Counter[str] = Counter()
+        self._freed = asyncio.Condition()
+
+    async def info(self) -> ServerInfo:
+        return await self._server.info()
+
+    async def policy_of(self, person_id: int) -> Policy:
+        """The person's current version, or the base model; never an older or undone version."""
+        current = await self._store.run(versions.current, person_id)
+        info = await self._server.info()
+        if current is None:
+            return Policy(model=info.base_model, version=None)
+        try:
+            async with asyncio.timeout(self._load_wait_s):
+                await self.ensure_loaded(current)
+        except (TimeoutError, ServerRefused, AdapterDamaged) as error:
+            log.warning("version %s is not ready (%s): the base model answers", current.name, type(error).__name__)
+            return Policy(model=info.base_model, version=None, fell_back=True)
+        return Policy(model=current.server_name, version=current)
+
+    async def ensure_loaded(self, version: AdapterVersion) -> None:
+        """Load a version unless this generation of the server holds it. Verifies its files first.
+
+        A caller that gives up does not stop the load: the next answer finds it done.
+        """
+        info = await self._server.info()
+        name = version.server_name
+        if self._loaded.get(name) == info.generation:
+            return
+        if name not in self._loads:
+            self._loads[name] = asyncio.create_task(self._load(version, info))
+            self._loads[name].add_done_callback(lambda task: self._load_ended(name, task))
+        await asyncio.shield(self._loads[name])
+
+    async def _load(self, version: AdapterVersion, info: ServerInfo) -> None:
+        folder = self._data / version.folder
+        manifest = await asyncio.to_thread(adapter_files.verify, folder)
+        if manifest.base_revision != info.base_revision:
+            raise AdapterDamaged(
+                f"{version.name} was trained on base {manifest.base_revision[:12]!r}, the server has "
+                f"{info.base_revision[:12]!r}; go back to that model or undo to the base"
+            )
+        if version.server_name not in await self._server.loaded():
+            await self._server.load(version.server_name, folder)
+        self._loaded[version.server_name] = info.generation
+
+    def _load_ended(self, name: str, task: asyncio.Task[None]) -> None:
+        self._loads.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # seen by whoever waits; a load that nobody waits for any more is tried again
+
+    def lost(self, version: AdapterVersion) -> None:
+        """The server answered that it does not hold this version: load it at the next need."""
+        self._loaded.pop(version.server_name, None)
+
+    @asynccontextmanager
+    async def holding(self, version: AdapterVersion | None) -> AsyncIterator[None]:
+        """A place among the adapters that answer at once: one slot stays free for a load."""
+        if version is None:
+            yield
+            return
+        name = version.server_name
+        limit = (await self._server.info()).max_loras - 1
+        async with self._freed:
+            await self._freed.wait_for(lambda: name in self._in_use or len(self._in_use) < limit)
+            self._in_use[name] += 1
+        try:
+            yield
+        finally:
+            self._in_use[name] -= 1
+            if self._in_use[name] == 0:
+                del self._in_use[name]
+            async with self._freed:
+                self._freed.notify_all()
+
+    async def retire(self, version: AdapterVersion) -> None:
+        """Take a version that no longer answers from the server. Its folder stays."""
+        self._loaded.pop(version.server_name, None)
+        await self._server.unload(version.server_name)
+
+    async def forget(self, server_names: list[str]) -> bool:
+        """Wait until nobody is answered by these names, unload them and drop the worker's copies.
+
+        False when the server could not drop one: it must be restarted before the folder goes.
+        """
+        async with self._freed:
+            await self._freed.wait_for(lambda: not any(name in self._in_use for name in server_names))
+        held = await self._server.loaded()
+        dropped = True
+        for name in server_names:
+            self._loaded.pop(name, None)
+            if name in held:
+                await self._server.unload(name)
+                dropped = await self._server.forget(name) and dropped
+        return dropped
+
+    async def close(self) -> None:
+        for task in list(self._loads.values()):
+            task.cancel()
+        await asyncio.gather(*self._loads.values(), return_exceptions=True)

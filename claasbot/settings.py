@@ -1,0 +1,232 @@
+"""One frozen tree of settings from `claasbot.toml` and the environment, validated once.
+
+The environment wins: `CLAASBOT_SERVER__PORT=8101` is `[server] port = 8101`. Unknown names are
+refused with the nearest known one. Every field carries its help, which `claasbot settings` and
+`docs/settings.md` print.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from claasbot.domain.completion import Sampling
+from claasbot.domain.gate import Limits
+from claasbot.domain.job import ALL_LINEAR, Recipe
+from claasbot.domain.schedule import Rules
+from claasbot.errors import SettingsError
+
+PREFIX = "CLAASBOT_"
+_OTHER_VARIABLES = {"CLAASBOT_CONFIG"}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Section):
+    url: str = Field(
+        "", description="Attach to a running vLLM server instead of starting one, e.g. http://127.0.0.1:8000"
+    )
+    api_key: str = Field("", description="API key of the attached server", repr=False)
+    adapters_path: str = Field(
+        "", description="Where an attached server sees our adapters folder; empty: the same path"
+    )
+    model: str = Field(
+        "", description="Base model of the server; empty: SmolLM2-135M-Instruct (CPU), Qwen/Qwen3-8B (GPU)"
+    )
+    port: int = Field(8177, ge=1, le=65535, description="Loopback port of the server that claasbot starts")
+    max_model_len: int = Field(4096, ge=512, description="Context window in tokens")
+    max_loras: int = Field(6, ge=2, description="Adapter slots; at most one fewer answer at the same time")
+    max_cpu_loras: int = Field(64, ge=2, description="Adapters that the server keeps in memory")
+    kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache of the CPU server, whole GiB")
+    gpu_memory_share: float = Field(0.45, gt=0, le=0.95, description="Share of the GPU's memory for the server")
+    threads: str = Field("0-1", description="CPU cores of the server: a range such as 0-1, `auto` or `nobind`")
+    start_deadline_s: float = Field(300.0, gt=0, description="Longest start of the server before it counts as failed")
+
+
+class TrainerSettings(_Section):
+    threads: int = Field(2, ge=1, description="CPU threads of the trainer")
+    job_deadline_s: float = Field(300.0, gt=0, description="Longest job before the trainer is restarted")
+
+
+class ChatSettings(_Section):
+    system_prompt: str = Field("", description="System message of every conversation; empty: the chat template's own")
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature")
+    top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling: smallest set of tokens with this probability")
+    max_tokens: int = Field(256, ge=1, description="Longest answer in tokens")
+    max_message_chars: int = Field(8_000, ge=1, description="Longest message that is read; longer ones are refused")
+    enable_thinking: bool = Field(False, description="Let reasoning models think before they answer")
+    load_wait_s: float = Field(3.0, ge=0, description="How long an answer waits for the person's version to be loaded")
+
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+
+class LearningSettings(_Section):
+    is_on: bool = Field(True, description="Learn from feedback at all")
+    debounce_s: float = Field(0.5, ge=0, description="Wait this long after the last feedback before a lesson")
+    cooldown_s: float = Field(0.0, ge=0, description="Least time between two lessons of one person")
+    max_experiences: int = Field(4, ge=1, description="Most experiences in one lesson")
+    max_staleness: int = Field(20, ge=0, description="Most promoted versions since the answer was sampled")
+    max_standing: int = Field(5, ge=0, description="Most earlier preferences that the teacher reads (base+digest)")
+    n_earlier: int = Field(1, ge=0, description="Earlier lessons that the gate scores again")
+    max_attempts: int = Field(3, ge=1, description="Attempts before a job is given up")
+
+
+class RecipeSettings(_Section):
+    alpha: float = Field(0.0, ge=0, le=1, description="Divergence: 0 forward KL, 1 reverse KL, between: Jensen-Shannon")
+    teacher: Literal["base", "base+digest"] = Field(
+        "base+digest", description="What the teacher reads: this feedback, or the standing preferences too"
+    )
+    n_steps: int = Field(4, ge=1, le=64, description="Most optimizer steps in one lesson")
+    kl_stop_nats: float = Field(0.1, gt=0, description="No further step above this KL(now || start) per token")
+    learning_rate: float = Field(3e-4, gt=0, lt=1, description="AdamW learning rate")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta 1")
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta 2")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW epsilon")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm")
+    ratio_cap: float = Field(2.0, gt=0, description="Cap of the importance ratio student / completion, per token")
+    correction_weight: float = Field(0.1, ge=0, description="Weight of the cross-entropy on a corrected answer")
+    rank: int = Field(16, ge=1, le=256, description="LoRA rank")
+    lora_alpha: int = Field(32, ge=1, description="LoRA alpha")
+    target_modules: tuple[str, ...] = Field(ALL_LINEAR, description="Linear layers that get a LoRA")
+    max_tokens: int = Field(2048, ge=16, description="Longest prompt + completion that is trained")
+
+    def recipe(self) -> Recipe:
+        return Recipe(**self.model_dump())
+
+
+class GateSettings(_Section):
+    max_mismatch_nats: float = Field(
+        0.25, gt=0, description="Server against trainer at unchanged weights, mean per token"
+    )
+    max_kl_new_old_nats: float = Field(1.0, gt=0, description="KL(new || parent) per token of the lesson")
+    max_kl_base_nats: float = Field(1.5, gt=0, description="KL(base || new) per token on the fixed probes")
+    max_served_gap_nats: float = Field(0.12, gt=0, description="Canary: served against trainer, mean per token")
+    max_earlier_rise_nats: float = Field(0.5, gt=0, description="How far an earlier lesson may be pushed away")
+    min_delta_norm: float = Field(1e-6, ge=0, description="Least change of the weights that counts as one")
+    max_repeated_share: float = Field(0.8, gt=0, le=1, description="Repeated 3-grams in a sample that count as a loop")
+
+    def limits(self) -> Limits:
+        return Limits(**self.model_dump())
+
+
+class WebSettings(_Section):
+    host: str = Field("127.0.0.1", description="Address of the dashboard and playground")
+    port: int = Field(8176, ge=0, le=65535, description="Port of the dashboard and playground; 0: any free one")
+    session_hours: float = Field(24 * 14, gt=0, description="How long a sign-in lasts")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    data: Path = Field(
+        Path("data/var"), description="Everything that claasbot writes: database, adapters, models, logs"
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Where to serve and train")
+    server: ServerSettings = ServerSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    chat: ChatSettings = ChatSettings()
+    learning: LearningSettings = LearningSettings()
+    recipe: RecipeSettings = RecipeSettings()
+    gate: GateSettings = GateSettings()
+    web: WebSettings = WebSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    def rules(self) -> Rules:
+        return Rules(debounce_s=self.learning.debounce_s, cooldown_s=self.learning.cooldown_s)
+
+
+def load(config: Path | None = None) -> Settings:
+    """Read and validate everything. Raises SettingsError naming the setting, its value and what is expected."""
+    chosen = config or Path(os.environ.get("CLAASBOT_CONFIG", "claasbot.toml"))
+    if config is not None and not config.is_file():
+        raise SettingsError(f"there is no settings file {str(config)!r}; leave --config out to use the defaults")
+    _refuse_unknown_variables(os.environ)
+
+    class FromThisFile(Settings):
+        model_config = SettingsConfigDict(**{**Settings.model_config, "toml_file": chosen})
+
+    try:
+        return FromThisFile()
+    except pydantic.ValidationError as error:
+        raise SettingsError(_explain(error, chosen)) from error
+    except ValueError as error:
+        raise SettingsError(f"{chosen} is not valid TOML: {error}") from error
+
+
+def every_field(section: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, str]]:
+    """(`server.port`, default, help) of every setting, in order."""
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from every_field(info.annotation, (*path, name))
+        else:
+            yield ".".join((*path, name)), info.default, info.description or ""
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {PREFIX + name.replace(".", "__").upper() for name, _, _ in every_field()} | _OTHER_VARIABLES
+    for name in environment:
+        if name.startswith(PREFIX) and name.upper() not in known:
+            raise SettingsError(
+                f"unknown environment variable {name!r}{_nearest(name, known)}; see `claasbot settings`"
+            )
+
+
+def _explain(error: pydantic.ValidationError, config: Path) -> str:
+    known = {name for name, _, _ in every_field()}
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown setting {name!r}{_nearest(name, known)}")
+        else:
+            lines.append(f"setting {name!r} is {problem['input']!r}: {problem['msg'].lower()}")
+    return f"{'; '.join(lines)} (in {config} or the environment; see `claasbot settings`)"
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def value_of(settings: Settings, name: str) -> object:
+    """The value of `server.port`; secrets are masked."""
+    value: object = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return "…" if name.endswith("api_key") and value else value
+
+
+def as_markdown() -> str:
+    """The table of docs/settings.md."""
+    rows = ["| setting | default | what it is |", "| --- | --- | --- |"]
+    for name, default, text in every_field():
+        shown = ", ".join(default) if isinstance(default, tuple) else str(default)
+        rows.append(f"| `{name}` | {f'`{shown}`' if shown else 'empty'} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
