@@ -1,0 +1,83 @@
+"""The base model's folder: where it is, what its revision is, which chat template it has.
+
+The bot and the trainer both ask here, so that both mean the same base. Reads names, small files and hashes, never
+weights into memory; makes no folder (`claasbot.training.prepare` does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from claasbot.adapter_files import sha256_of
+from claasbot.errors import ModelMissing
+
+PREPARED = "claasbot-model.json"
+_WEIGHTS = ("model.safetensors.index.json", "model.safetensors")  # the index stands for the shards that it lists
+
+
+def find_model(model: str, hub_cache: Path | None = None) -> Path:
+    """The folder of `model`: a path, or a Hugging Face name that is in the hub's cache already."""
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    cache = hub_cache or Path.home() / ".cache/huggingface/hub"
+    repository = cache / f"models--{model.replace('/', '--')}"
+    try:
+        return _snapshot(repository)
+    except OSError as error:
+        raise ModelMissing(
+            f"base model {model!r} is neither a folder nor in {cache};"
+            f" run `make model`, or `hf download {model}`, or set server.model"
+        ) from error
+
+
+def base_revision(folder: Path) -> str:
+    """SHA-256 over the files that make the model what it is; the same folder, the same revision."""
+    try:
+        prepared = json.loads((folder / PREPARED).read_bytes())["files"]
+        hashes = {name: entry["sha256"] for name, entry in prepared.items()}
+    except OSError:
+        hashes = {name: sha256_of(folder / name) for name in ("config.json", _weights_file(folder))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelMissing(f"{folder / PREPARED} is damaged ({error!r}); prepare the base model again") from error
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def template_hash(folder: Path) -> str:
+    """SHA-256 of the chat template's text: answers under another one must not be trained together."""
+    try:
+        template = (folder / "chat_template.jinja").read_text()
+    except OSError:
+        template = _template_of_tokenizer(folder)
+    return hashlib.sha256(template.encode()).hexdigest()
+
+
+def _template_of_tokenizer(folder: Path) -> str:
+    try:
+        found = json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template")
+    except (OSError, ValueError) as error:
+        raise ModelMissing(f"{folder} has no readable tokenizer_config.json ({error}); prepare it again") from error
+    if isinstance(found, list):  # several, by name
+        found = next((entry["template"] for entry in found if entry.get("name") == "default"), None)
+    if not isinstance(found, str):
+        raise ModelMissing(f"{folder} has no chat template; set server.model to a model that was made for chat")
+    return found
+
+
+def _weights_file(folder: Path) -> str:
+    for name in _WEIGHTS:
+        if (folder / name).is_file() and (folder / "config.json").is_file():
+            return name
+    raise ModelMissing(
+        f"{folder} has no config.json with safetensors weights; prepare the base model, or set server.model"
+    )
+
+
+def _snapshot(repository: Path) -> Path:
+    """The revision that the hub's cache calls `main`. Raises OSError when there is none."""
+    folder = repository / "snapshots" / (repository / "refs/main").read_text().strip()
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    return folder
