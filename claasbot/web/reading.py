@@ -1,0 +1,107 @@
+"""What pages show, read from the store in one unit each. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from claasbot.domain.adapter import AdapterVersion, version_name
+from claasbot.domain.completion import BASE
+from claasbot.domain.conversation import ChatAddress
+from claasbot.domain.person import Person
+from claasbot.errors import NotFound
+from claasbot.storage import conversations, lessons, people, versions
+from claasbot.storage.rows import Row, one
+
+_LATEST = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonPage:
+    person: Person
+    current: AdapterVersion | None
+    versions: list[AdapterVersion]
+    lessons: list[Row]
+    feedback: list[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    people: list[Row]
+    lessons: list[Row]
+    feedback: list[Row]
+
+
+def person_number(text: str) -> int:
+    """The id in an address. Raises NotFound for anything that is none."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 18):
+        raise NotFound(f"There is no person {text[:20]!r}.")
+    return int(text)
+
+
+def person_at(db: Database, platform: str, account: str) -> Person | None:
+    """Whoever is known under that account; looking makes nobody."""
+    row = one(db, "SELECT person_id FROM account WHERE platform = ? AND account = ?", platform, account)
+    return None if row is None else people.person(db, row["person_id"])
+
+
+def chat(db: Database, address: ChatAddress, account: str) -> dict[str, Any]:
+    """The conversation that goes on, with what became of each piece of feedback."""
+    person = person_at(db, address.platform, account)
+    if person is None:
+        return {"person_id": None, "version_name": BASE, "consent": "unasked", "turns": []}
+    current = versions.current(db, person.person_id)
+    feedback: dict[int, list[dict[str, Any]]] = {}
+    for row in reversed(lessons.feedback_list(db, person.person_id)):
+        feedback.setdefault(row["completion_id"], []).append(_became(row))
+    consent = people.consent_of(db, person.person_id, address)
+    found = conversations.transcript(db, person.person_id, address)
+    return {
+        "person_id": person.person_id,
+        "version_name": BASE if current is None else current.name,
+        "consent": "granted" if consent.allows_learning else consent.state,
+        "turns": [{**row, "feedback": feedback.get(row["completion_id"], [])} for row in found],
+    }
+
+
+def _became(row: Row) -> dict[str, Any]:
+    learned_n = row["learned_n"]
+    return {
+        "kind": row["kind"],
+        "text": row["text"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "job_id": row["job_id"],
+        "is_withdrawn": row["withdrawn_at"] is not None,
+        "learned": None if learned_n is None else version_name(row["person_id"], learned_n),
+    }
+
+
+def overview(db: Database) -> Overview:
+    return Overview(
+        people=people.overview(db),
+        lessons=lessons.lesson_list(db, limit=_LATEST),
+        feedback=lessons.feedback_list(db, limit=_LATEST),
+    )
+
+
+def person_page(db: Database, person_id: int) -> PersonPage:
+    """Raises NotFound."""
+    return PersonPage(
+        person=people.person(db, person_id),
+        current=versions.current(db, person_id),
+        versions=versions.of_person(db, person_id),
+        lessons=lessons.lesson_list(db, person_id),
+        feedback=lessons.feedback_list(db, person_id),
+    )
+
+
+def lesson(db: Database, job_id: str) -> tuple[Row, list[lessons.StoredExperience]]:
+    """One job and the feedback in it. Raises NotFound."""
+    person_id = lessons.job(db, job_id).person_id
+    for row in lessons.lesson_list(db, person_id, limit=100_000):
+        if row["id"] == job_id:
+            return row, lessons.of_job(db, job_id)
+    raise NotFound(f"there is no lesson {job_id}")

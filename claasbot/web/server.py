@@ -1,0 +1,141 @@
+"""The web server in the bot's event loop: a TCP port for browsers, a Unix socket for the owner's terminal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from claasbot.errors import PortInUse, SettingsError
+from claasbot.web import api, dashboard, pages, sign_in
+from claasbot.web.access import add_headers, guard
+from claasbot.web.parts import PARTS, WebParts
+from claasbot.web.problems import MAX_BODY_BYTES, access_log, problems
+
+_SHUTDOWN_S = 3.0
+
+ROUTES: tuple[web.RouteDef, ...] = (
+    web.get("/static/{name}", pages.serve_static, allow_head=False),
+    web.get("/sign-in", sign_in.show, allow_head=False),
+    web.post("/sign-in", sign_in.spend),
+    web.post("/sign-out", sign_in.sign_out),
+    web.get("/", dashboard.overview, allow_head=False),
+    web.get("/playground", dashboard.playground, allow_head=False),
+    web.get("/people", dashboard.everybody, allow_head=False),
+    web.get("/people/{person_id}", dashboard.one_person, allow_head=False),
+    web.get("/feedback", dashboard.all_feedback, allow_head=False),
+    web.get("/lessons", dashboard.all_lessons, allow_head=False),
+    web.get("/lessons/{job_id}", dashboard.one_lesson, allow_head=False),
+    web.post("/api/events", api.post_event),
+    web.get("/api/stream", api.get_stream, allow_head=False),
+    web.get("/api/transcript", api.get_transcript, allow_head=False),
+    web.post("/api/compare", api.post_compare),
+    web.get("/api/export", api.get_export, allow_head=False),
+    web.get("/api/status", api.get_status, allow_head=False),
+    web.post("/api/learning", api.post_learning),
+    web.post("/api/train-now", api.post_train_now),
+    web.post("/api/people/{person_id}/undo", api.post_undo),
+    web.post("/api/sign-in-link", sign_in.link),
+)
+
+
+def make_app(parts: WebParts, url: Callable[[], str] = lambda: "http://localhost") -> web.Application:
+    """`url` says where a browser finds the app: known only once it listens."""
+    app = web.Application(middlewares=(access_log, problems, guard), client_max_size=MAX_BODY_BYTES)
+    app[PARTS] = parts
+    app[pages.TEMPLATES] = pages.environment()
+    app[pages.STATIC] = pages.static_files()
+    app[sign_in.URL] = url
+    app.add_routes(ROUTES)
+    app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(_end_streams)
+    return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[PARTS].playground.close()
+    app[PARTS].console.close()
+
+
+class WebServer:
+    """Listens from `start` to `stop`."""
+
+    def __init__(self, parts: WebParts, *, host: str, port: int, socket_path: Path | None = None) -> None:
+        """Port 0 takes any free one; without `socket_path` there is no terminal."""
+        self._host = host
+        self._port = port
+        self._socket_path = socket_path
+        self._runner = web.AppRunner(
+            make_app(parts, lambda: self.url), access_log=None, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
+        )
+
+    @property
+    def url(self) -> str:
+        """For people on this machine."""
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    async def start(self) -> None:
+        """Raises PortInUse, or SettingsError for an address that cannot be listened on."""
+        await self._runner.setup()
+        try:
+            await self._listen()
+            if self._socket_path is not None:
+                await web.SockSite(self._runner, _private_socket(self._socket_path)).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+        if self._socket_path is not None:
+            self._socket_path.unlink(missing_ok=True)
+
+    async def _listen(self) -> None:
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(
+                    f"port {self._port} on {self._host!r} is taken; stop the other program or set web.port"
+                ) from error
+            raise SettingsError(
+                f"cannot listen on {self._host!r}, port {self._port}: {error.strerror}; set web.host and web.port"
+            ) from error
+        if self._port == 0:
+            self._port = self._runner.addresses[0][1]
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """Bound with mode 0600 from its first moment: who may open the file is the owner."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise SettingsError(
+            f"the socket {str(path)!r} cannot be made: {error}; set CLAASBOT_DATA to a folder with a shorter path"
+        ) from error
+    finally:
+        os.umask(before)
+    return listening
+
+
+def _remove_stale(path: Path) -> None:
+    """A crash leaves the file behind. Raises PortInUse when somebody answers on it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
+        else:
+            raise PortInUse(f"another claasbot answers on {str(path)!r}; stop it first")
