@@ -79,10 +79,7 @@ class Receiving:
                     continue
 
     def _lane_of(self, update: Update, group: asyncio.TaskGroup) -> asyncio.Queue[Update]:
-        talks = isinstance(update.event, Said) or (
-            isinstance(update.event, Commanded) and update.event.command.lstrip("/") in ("retry", "reset")
-        )
-        key = (update.event.address, talks)
+        key = (update.event.address, _waits_its_turn(update.event))
         if key not in self._lanes:
             lane = self._lanes[key] = asyncio.Queue()
             group.create_task(self._work(key, lane))
@@ -172,3 +169,15 @@ class Receiving:
             return None
         key = f"{event.address.platform}:{event.address.bot_account}:{event.update_key}"
         return reaction_reply(await self._listening.note(person, sent.completion_id, kind, "", key))
+
+
+def _waits_its_turn(event: ChatEvent) -> bool:
+    """What changes the conversation waits for the answer before it; feedback does not."""
+    match event:
+        case Said():
+            return True
+        case Commanded():
+            return event.command.lower().lstrip("/") in ("retry", "reset", "forget")
+        case Pressed():
+            return event.action.startswith("forget:")
+    return False

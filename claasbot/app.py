@@ -1,0 +1,333 @@
+"""The composition root: the only file that names concrete implementations.
+
+`running` brings everything up in order and takes it down again, whatever happens between:
+data folder, store, base model, server and trainer side by side, the cycle, the web.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from claasbot import __version__
+from claasbot.adapter_checksum import expected_checksum
+from claasbot.base_model import find_model
+from claasbot.children import Child
+from claasbot.data_folder import EMBEDDED_MODEL, DataFolder
+from claasbot.domain.adapter import AdapterVersion
+from claasbot.engines.local import LocalEngine
+from claasbot.errors import ModelMissing, ServerRefused
+from claasbot.inference.launch import LaunchedServer, ServerPlan
+from claasbot.inference.model_folder import base_facts
+from claasbot.inference.vllm import Mount, VllmServer
+from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
+from claasbot.services.answering import ChatRules
+from claasbot.services.clock import utc_now
+from claasbot.services.cycle import Cycle, CycleRules, Outside
+from claasbot.services.health import Light, Status, queues
+from claasbot.services.learning import LessonRules
+from claasbot.settings import Settings
+from claasbot.storage.store import Store
+from claasbot.web.parts import WebParts
+from claasbot.web.playground import Playground
+from claasbot.web.server import WebServer
+from claasbot.web.sign_in import new_sign_in_link
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+"""Shows one line to the person who started claasbot."""
+
+_GPU_MODEL = "Qwen/Qwen3-8B"
+_PROGRESS_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bot:
+    """Everything that runs."""
+
+    cycle: Cycle
+    store: Store
+    server: InferenceServer
+    engine: TrainingEngine
+    url: str
+    """Of the dashboard."""
+
+    async def sign_in_link(self) -> str:
+        return await new_sign_in_link(self.store, utc_now, self.url)
+
+
+def is_gpu(settings: Settings) -> bool:
+    """`auto` takes the GPU where NVIDIA's tool is installed, as the Makefile does."""
+    if settings.accelerator == "auto":
+        return shutil.which("nvidia-smi") is not None
+    return settings.accelerator == "gpu"
+
+
+def base_model_name(settings: Settings) -> str:
+    """The name under which the server serves the base model."""
+    return settings.server.model or (_GPU_MODEL if is_gpu(settings) else EMBEDDED_MODEL)
+
+
+def wants_embedded_model(settings: Settings) -> bool:
+    return not settings.server.model and not is_gpu(settings)
+
+
+@asynccontextmanager
+async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClient, ...] = ()) -> AsyncIterator[Bot]:
+    """The whole bot, up and answering; everything is down again when the block ends."""
+    data = DataFolder(root=settings.data.absolute())
+    async with AsyncExitStack() as stack:
+        stack.enter_context(data.lock())
+        store = Store(data.database)
+        await store.open()
+        stack.push_async_callback(store.close)
+        model = await _model_folder(settings, data, say)
+        server, engine = await _server_and_engine(settings, data, model, stack, say)
+        playground, console = Playground("playground", "main"), Playground("console", "main")
+        cycle = Cycle(
+            Outside(
+                store=store,
+                server=server,
+                engine=engine,
+                clients=(playground, console, *extra_clients),
+                data=data.root,
+                restart_server=_restarter(server),
+                expected_checksum=_checksums(data.root),
+            ),
+            cycle_rules(settings),
+        )
+        stack.push_async_callback(cycle.close)
+        await stack.enter_async_context(_task(cycle.run()))
+        web = WebServer(
+            _web_parts(cycle, server, engine, playground, console, settings.web.session_hours),
+            host=settings.web.host,
+            port=settings.web.port,
+            socket_path=data.socket,
+        )
+        await web.start()
+        stack.push_async_callback(web.stop)
+        yield Bot(cycle=cycle, store=store, server=server, engine=engine, url=web.url)
+
+
+def cycle_rules(settings: Settings) -> CycleRules:
+    learning = settings.learning
+    return CycleRules(
+        chat=ChatRules(
+            system_prompt=settings.chat.system_prompt,
+            sampling=settings.chat.sampling(),
+            template_options={"enable_thinking": settings.chat.enable_thinking},
+            max_message_chars=settings.chat.max_message_chars,
+        ),
+        lessons=LessonRules(
+            rules=settings.rules(),
+            recipe=settings.recipe.recipe(),
+            max_experiences=learning.max_experiences,
+            max_standing=learning.max_standing,
+            n_earlier=learning.n_earlier,
+            max_attempts=learning.max_attempts,
+            is_on=learning.is_on,
+        ),
+        limits=settings.gate.limits(),
+        load_wait_s=settings.chat.load_wait_s,
+        max_staleness=learning.max_staleness,
+        job_deadline_s=settings.trainer.job_deadline_s,
+    )
+
+
+async def prepare_model(folder: Path, say: Say) -> None:
+    """Make the embedded model's folder with the trainer's own program, once. Raises ModelMissing with its last line."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "claasbot.training.prepare", "--to", str(folder),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    last = ""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        last = line.decode(errors="replace").strip()
+        say(f"model: {last}")
+    if await process.wait() != 0:
+        raise ModelMissing(f"the base model could not be prepared: {last or 'no output'}")
+
+
+async def _model_folder(settings: Settings, data: DataFolder, say: Say) -> Path:
+    if settings.server.model:
+        return find_model(settings.server.model)
+    if is_gpu(settings):
+        return find_model(_GPU_MODEL)
+    if not (data.embedded_model / "config.json").is_file():
+        await prepare_model(data.embedded_model, say)
+    return data.embedded_model
+
+
+async def _server_and_engine(
+    settings: Settings, data: DataFolder, model: Path, stack: AsyncExitStack, say: Say
+) -> tuple[VllmServer, LocalEngine]:
+    """Start both at the same time: each spends most of its start reading the same weights."""
+    server = _server(settings, data, model)
+    engine = LocalEngine(
+        jobs=data.jobs,
+        model=model,
+        log_path=data.logs / "trainer.log",
+        threads=settings.trainer.threads,
+        device="cuda" if is_gpu(settings) else "cpu",
+    )
+    stack.push_async_callback(server.close)
+    stack.push_async_callback(engine.close)
+    try:
+        async with asyncio.TaskGroup() as group:
+            if isinstance(server, LaunchedServer):
+                group.create_task(_started("server", server.start, say))
+            group.create_task(_started("trainer", engine.start, say))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return server, engine
+
+
+def _server(settings: Settings, data: DataFolder, model: Path) -> VllmServer:
+    chosen = settings.server
+    name = base_model_name(settings)
+    if chosen.url:
+        mount = None
+        if chosen.adapters_path:
+            mount = Mount(here=data.adapters, there=PurePosixPath(chosen.adapters_path))
+        return VllmServer(
+            base_facts(name, model),
+            url=chosen.url,
+            api_key=chosen.api_key or None,
+            max_loras=chosen.max_loras,
+            mount=mount,
+        )
+    plan = ServerPlan(
+        model=model,
+        base_model=name,
+        port=chosen.port,
+        accelerator="gpu" if is_gpu(settings) else "cpu",
+        max_lora_rank=settings.recipe.rank,
+        max_loras=chosen.max_loras,
+        max_cpu_loras=chosen.max_cpu_loras,
+        max_model_len=chosen.max_model_len,
+        kv_cache_gib=chosen.kv_cache_gib,
+        gpu_memory_share=chosen.gpu_memory_share,
+        threads=chosen.threads,
+        start_deadline_s=chosen.start_deadline_s,
+        log_path=data.logs / "server.log",
+    )
+    return LaunchedServer(plan)
+
+
+def model_folder_if_any(settings: Settings, data: DataFolder) -> Path | None:
+    """Where the base model is or will be; None for one of the hub that is not here yet."""
+    if wants_embedded_model(settings):
+        return data.embedded_model
+    try:
+        return find_model(settings.server.model or _GPU_MODEL)
+    except ModelMissing:
+        return None
+
+
+async def _started(name: str, start: Callable[[Callable[[float], None]], Awaitable[None]], say: Say) -> None:
+    """Start a child and say every few seconds that it is still starting."""
+    said = 0.0
+
+    def progress(seconds: float) -> None:
+        nonlocal said
+        if seconds - said >= _PROGRESS_S:
+            said = seconds
+            say(f"{name}: starting, {seconds:.0f} s")
+
+    say(f"{name}: starting")
+    began = time.perf_counter()
+    await start(progress)
+    say(f"{name}: ready after {time.perf_counter() - began:.0f} s")
+
+
+def _restarter(server: VllmServer) -> Callable[[], Awaitable[None]]:
+    async def restart() -> None:
+        if not isinstance(server, LaunchedServer):
+            raise ServerRefused(
+                "the attached server cannot drop an adapter's copy: restart it, then the erasure goes on by itself"
+            )
+        await server.restart("an adapter must leave its memory")
+
+    return restart
+
+
+def _checksums(data: Path) -> Callable[[AdapterVersion], Awaitable[str | None]]:
+    async def expected(version: AdapterVersion) -> str | None:
+        return await asyncio.to_thread(expected_checksum, data / version.folder, "bfloat16")
+
+    return expected
+
+
+def _web_parts(
+    cycle: Cycle, server: VllmServer, engine: LocalEngine, playground: Playground, console: Playground, hours: float
+) -> WebParts:
+    async def status() -> Status:
+        return Status(
+            lights=(
+                _server_light(server),
+                _trainer_light(engine, is_busy=cycle.handover.is_lent),
+                Light(name="store", state="ok", detail="one writer, every row flushed"),
+            ),
+            queues=await cycle.store.run(queues),
+            is_learning=await cycle.is_learning(),
+            version=__version__,
+        )
+
+    return WebParts(
+        store=cycle.store,
+        clock=utc_now,
+        playground=playground,
+        console=console,
+        status=status,
+        compare=cycle.comparing.compare,
+        export=cycle.erasing.export,
+        undo=cycle.promoting.undo,
+        set_paused=cycle.set_paused,
+        train_now=cycle.learning.train_now,
+        session_hours=hours,
+    )
+
+
+def _server_light(server: VllmServer) -> Light:
+    if not isinstance(server, LaunchedServer):
+        return Light(name="server", state="ok", detail="attached")
+    return _light("server", server.child, is_busy=False)
+
+
+def _trainer_light(engine: LocalEngine, *, is_busy: bool) -> Light:
+    return _light("trainer", engine.child, is_busy=is_busy)
+
+
+def _light(name: str, child: Child, *, is_busy: bool) -> Light:
+    state = child.state
+    if state.phase == "ready":
+        return Light(name=name, state="busy" if is_busy else "ok", detail="a lesson runs" if is_busy else "ready")
+    if state.phase in ("starting", "restarting"):
+        return Light(name=name, state="busy", detail=state.phase)
+    return Light(name=name, state="down", detail=(state.why or state.phase).splitlines()[0][:200])
+
+
+@asynccontextmanager
+async def _task(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `work` beside the block: its failure ends the block and is raised there, the block's end cancels it."""
+    block = asyncio.current_task()
+    assert block is not None
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: None if done.cancelled() else block.cancel())
+    try:
+        yield
+    finally:
+        failed = task.done()
+        task.cancel()
+        ended = await asyncio.gather(task, return_exceptions=True)
+        if failed and isinstance(ended[0], Exception):
+            raise ended[0]

@@ -1,0 +1,123 @@
+"""What the person who hosts the bot does from the command line: run it, get a link, ask the doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import logging.handlers
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from claasbot import doctor
+from claasbot.app import Say, base_model_name, model_folder_if_any, running
+from claasbot.app import is_gpu as uses_gpu
+from claasbot.data_folder import DataFolder
+from claasbot.doctor import Finding
+from claasbot.errors import NotFound
+from claasbot.inference.launch import CPU_PLUGIN
+from claasbot.inference.probe import probe
+from claasbot.settings import Settings
+
+_LOG_BYTES = 8 * 1024 * 1024
+
+
+async def run_until_stopped(settings: Settings, say: Say) -> int:
+    """Bring the bot up, print the link, and wait for Ctrl-C or SIGTERM."""
+    log_to(DataFolder(root=settings.data.absolute()).logs / "bot.log")
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+    up = False
+
+    def stop() -> None:
+        stopped.set()
+        if not up:
+            starting.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    began = time.perf_counter()
+    try:
+        async with running(settings, say) as bot:
+            up = True
+            say(f"Ready after {time.perf_counter() - began:.0f} s. Dashboard and playground, signed in by this link:")
+            say(f"  {await bot.sign_in_link()}")
+            say("Terminal: `claasbot chat` in another window. Ctrl-C stops everything.")
+            await stopped.wait()
+            say("Stopping…")
+    except asyncio.CancelledError:
+        if not stopped.is_set():
+            raise
+    say("Stopped.")
+    return 0
+
+
+def log_to(path: Path) -> None:
+    """Our log: ids and outcomes, never the text of a message. Libraries speak from WARNING on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("claasbot").setLevel(logging.INFO)
+
+
+async def ask_for_sign_in_link(socket: Path) -> str:
+    """A fresh link from the running bot. Raises NotFound when none runs."""
+    return str((await _ask(socket, "POST", "/api/sign-in-link"))["link"])
+
+
+async def _ask(socket: Path, method: str, path: str) -> dict[str, Any]:
+    """One request to the running bot over its socket. Raises NotFound when none answers."""
+    try:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(socket))) as session,
+            session.request(method, f"http://localhost{path}") as answer,
+        ):
+            answer.raise_for_status()
+            facts: dict[str, Any] = await answer.json()
+            return facts
+    except aiohttp.ClientError as error:
+        raise NotFound(f"no bot runs on {socket.parent.parent} ({error}); start it with `claasbot run`") from error
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """The doctor's findings, with what the running bot says of its server where one runs."""
+    data = DataFolder(root=settings.data.absolute())
+    bot_runs = data.is_locked()
+    folder = model_folder_if_any(settings, data)
+    findings = doctor.examine(settings, folder, is_gpu=uses_gpu(settings), bot_runs=bot_runs)
+    return [*findings, await _server(settings, data, bot_runs=bot_runs)]
+
+
+async def _server(settings: Settings, data: DataFolder, *, bot_runs: bool) -> Finding:
+    if bot_runs:
+        return await _server_of_running_bot(data.socket)
+    if settings.server.url:
+        found = await probe(settings.server.url, settings.server.api_key or None)
+        lacks = found.lacks(base_model=base_model_name(settings), max_loras=settings.server.max_loras)
+        if not lacks:
+            return Finding(name="server", level="ok", detail=f"{settings.server.url} has all that is needed")
+        todo = "start it with the flags and variables of docs/attached-server.md"
+        return Finding(name="server", level="problem", detail="; ".join(lacks), todo=todo)
+    plugins = {entry.name for entry in importlib.metadata.entry_points(group="vllm.general_plugins")}
+    if CPU_PLUGIN not in plugins:
+        todo = "run `make install`: without it people's adapters mix on the CPU"
+        return Finding(name="server", level="problem", detail=f"the plugin {CPU_PLUGIN} is not installed", todo=todo)
+    detail = f"`claasbot run` starts it: plugin {CPU_PLUGIN}, {settings.server.max_loras} adapter slots"
+    return Finding(name="server", level="ok", detail=detail)
+
+
+async def _server_of_running_bot(socket: Path) -> Finding:
+    status = await _ask(socket, "GET", "/api/status")
+    down = [light for light in status["lights"] if light["state"] == "down"]
+    if down:
+        detail = "; ".join(f"{light['name']}: {light['detail']}" for light in down)
+        return Finding(name="server", level="problem", detail=detail, todo="read the logs in the data folder's logs/")
+    lights = ", ".join(f"{light['name']} {light['state']}" for light in status["lights"])
+    return Finding(name="server", level="ok", detail=f"the bot runs: {lights}")
