@@ -115,7 +115,10 @@ def remove(folder: Path) -> None:
     if doomed.exists():
         shutil.rmtree(doomed)
     folder.rename(doomed)
-    shutil.rmtree(doomed)
+    try:
+        shutil.rmtree(doomed)
+    except OSError:  # another process was writing into it under its old name
+        shutil.rmtree(doomed)
 
 
 def write_aside(path: Path, text: str, *, mode: int = 0o600) -> None:

@@ -20,6 +20,7 @@ class ServerInfo:
     base_model: str
     """The name under which it serves the base model."""
     max_model_len: int
+    """Most tokens of prompt and completion; one fewer than the server takes, so that a full window can be scored."""
     max_loras: int
     """Adapter slots; the bot uses at most one fewer, so that a load never evicts one in use."""
     base_revision: str

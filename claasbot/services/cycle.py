@@ -21,6 +21,7 @@ from claasbot.services.listening import Listening
 from claasbot.services.promoting import Checksum, Promoting
 from claasbot.services.receiving import Receiving
 from claasbot.services.serving import Serving
+from claasbot.services.stage import keep_doing
 from claasbot.services.telling import Telling
 from claasbot.storage import switches
 from claasbot.storage.store import Store
@@ -76,7 +77,7 @@ class Cycle:
     async def run(self) -> None:
         """The stages side by side, until cancelled. A crash anywhere resumes from rows."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._resume_erasures())
+            group.create_task(keep_doing("erasing", self._resume_erasures, asyncio.Event()))
             for stage in (self.receiving, self.learning, self.promoting, self.telling):
                 group.create_task(stage.run())
             for client in self.outside.clients:
@@ -104,7 +105,6 @@ class Cycle:
         n_lessons = waiting.lessons if await self.is_learning() else 0
         return waiting.inbox + n_lessons + waiting.outbox == 0 and self.receiving.is_idle()
 
-    async def _resume_erasures(self) -> None:
-        while True:
-            await self.erasing.resume()
-            await asyncio.sleep(_RESUME_S)
+    async def _resume_erasures(self) -> float:
+        await self.erasing.resume()
+        return _RESUME_S

@@ -25,10 +25,11 @@ from claasbot.domain.job import (
     job_seed,
 )
 from claasbot.domain.schedule import Rules, Train, Wait, back_off_s, decide
-from claasbot.errors import ClaasbotError, EngineDown, JobRefused, NotFound
+from claasbot.errors import EngineDown, JobRefused, NotFound
 from claasbot.ports import TrainingEngine
 from claasbot.services.clock import Clock
 from claasbot.services.handover import Handover
+from claasbot.services.stage import keep_doing
 from claasbot.storage import conversations, lessons, outbox, people, switches, versions
 from claasbot.storage.lessons import StoredExperience, StoredJob
 from claasbot.storage.store import Store
@@ -77,16 +78,8 @@ class Learning:
         self._store.stages.experience.set()
 
     async def run(self) -> None:
-        """Until cancelled. Whatever goes wrong with one job is written down, and the loop goes on."""
-        while True:
-            self._store.stages.experience.clear()
-            try:
-                wait_s = await self.step()
-            except ClaasbotError as error:
-                log.error("learning: %s", error)
-                wait_s = _LOOK_S
-            if wait_s > 0:
-                await _wait_for(self._store.stages.experience, wait_s)
+        """Until cancelled."""
+        await keep_doing("learning", self.step, self._store.stages.experience)
 
     async def step(self) -> float:
         """Do the one thing that is due; returns the seconds until something may be due again, 0 for at once."""
@@ -288,10 +281,3 @@ def _experience(db: Database, row: StoredExperience, standing: tuple[str, ...]) 
         correction=signal.demonstration,
     )
 
-
-async def _wait_for(event: asyncio.Event, at_most_s: float) -> None:
-    try:
-        async with asyncio.timeout(at_most_s):
-            await event.wait()
-    except TimeoutError:
-        return

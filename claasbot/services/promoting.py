@@ -14,10 +14,11 @@ from claasbot.domain.completion import Completion, CompletionRequest, Sampling
 from claasbot.domain.conversation import Message
 from claasbot.domain.gate import Canary, Limits, Verdict, judge_canary, judge_training
 from claasbot.domain.job import TrainingResult
-from claasbot.errors import AdapterDamaged, ClaasbotError, NotFound, ServerDown, ServerRefused
+from claasbot.errors import AdapterDamaged, NotFound, ServerDown, ServerRefused
 from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
 from claasbot.services.serving import Serving
+from claasbot.services.stage import keep_doing
 from claasbot.storage import conversations, lessons, outbox, people, versions
 from claasbot.storage.lessons import StoredJob
 from claasbot.storage.store import Store
@@ -55,23 +56,14 @@ class Promoting:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._store.stages.candidate.clear()
-            try:
-                await self.step()
-            except ClaasbotError as error:
-                log.warning("promoting: %s", error)
-            try:
-                async with asyncio.timeout(_LOOK_S):
-                    await self._store.stages.candidate.wait()
-            except TimeoutError:
-                continue
+        await keep_doing("promoting", self.step, self._store.stages.candidate)
 
-    async def step(self) -> None:
+    async def step(self) -> float:
         """Judge every candidate that waits. A server that is down leaves them waiting."""
         for job in await self._store.run(lessons.open_jobs, self._clock()):
             if job.state == "trained" and job.result is not None:
                 await self._judge(job, job.result)
+        return _LOOK_S
 
     async def _judge(self, job: StoredJob, result: TrainingResult) -> None:
         version = await self._store.run(versions.of_job, job.job_id)

@@ -16,6 +16,7 @@ from claasbot.services.answering import Answering
 from claasbot.services.clock import Clock
 from claasbot.services.commands import Commands, reaction_reply
 from claasbot.services.listening import Listening
+from claasbot.services.stage import news_or_time
 from claasbot.storage import conversations, inbox, people
 from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
@@ -72,11 +73,7 @@ class Receiving:
                     if update.inbox_id not in self._taken:
                         self._taken.add(update.inbox_id)
                         self._lane_of(update, group).put_nowait(update)
-                try:
-                    async with asyncio.timeout(_LOOK_S):
-                        await self._store.stages.inbox.wait()
-                except TimeoutError:
-                    continue
+                await news_or_time(self._store.stages.inbox, _LOOK_S)
 
     def _lane_of(self, update: Update, group: asyncio.TaskGroup) -> asyncio.Queue[Update]:
         key = (update.event.address, _waits_its_turn(update.event))

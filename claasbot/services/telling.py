@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from claasbot.domain.conversation import Button, Reply
 from claasbot.errors import ClaasbotError
 from claasbot.ports import ChatClient
 from claasbot.services.clock import Clock
+from claasbot.services.stage import keep_doing
 from claasbot.storage import outbox
 from claasbot.storage.outbox import Notice
 from claasbot.storage.store import Store
@@ -30,19 +30,9 @@ class Telling:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._store.stages.outbox.clear()
-            try:
-                await self.step()
-            except ClaasbotError as error:
-                log.warning("telling: %s", error)
-            try:
-                async with asyncio.timeout(_LOOK_S):
-                    await self._store.stages.outbox.wait()
-            except TimeoutError:
-                continue
+        await keep_doing("telling", self.step, self._store.stages.outbox)
 
-    async def step(self) -> None:
+    async def step(self) -> float:
         for notice in await self._store.run(outbox.waiting):
             try:
                 await self._tell(notice)
@@ -52,6 +42,7 @@ class Telling:
                 if notice.attempts + 1 < _MAX_ATTEMPTS:
                     continue
             await self._store.run(outbox.told, notice.notice_id, self._clock())
+        return _LOOK_S
 
     async def _tell(self, notice: Notice) -> None:
         client = self._clients.get((notice.address.platform, notice.address.bot_account))

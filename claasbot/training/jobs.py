@@ -44,6 +44,8 @@ def open_jobs(folder: Path) -> list[Path]:
     """Job folders that have a job and no outcome, oldest first."""
     found = []
     for entry in os.scandir(folder):
+        if entry.name.startswith("."):  # on its way out: the bot renames a folder before it deletes it
+            continue
         path = Path(entry.path)
         with suppress(FileNotFoundError, NotADirectoryError):  # taken back while we look; our own trainer.json
             if not (path / RESULT).exists() and not (path / ERROR).exists():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import ConsoleMessage, Page, async_playwright, expect
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -27,11 +27,13 @@ class Watched:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.complaints: list[str] = []
-        page.on(
-            "console", lambda line: self.complaints.append(line.text) if line.type in ("error", "warning") else None
-        )
+        page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", lambda dialog: self.complaints.append(f"a dialog: {dialog.message}"))
+
+    def _console(self, line: ConsoleMessage) -> None:
+        if line.type in ("error", "warning"):
+            self.complaints.append(line.text)
 
     async def say(self, text: str) -> None:
         await self.page.get_by_label("Your message").fill(text)
@@ -47,7 +49,7 @@ class Watched:
 
 @pytest.fixture
 async def browser_page(running_app) -> AsyncIterator[Watched]:
-    if not CHROMIUM.exists():
+    if shutil.which(CHROMIUM) is None:
         pytest.fail(f"{CHROMIUM} is missing: install Debian's chromium package; this test never skips")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
@@ -107,7 +109,7 @@ async def test_a_person_teaches_the_bot_in_the_browser(running_app, browser_page
 
 async def test_a_stopped_answer_stays_stopped(running_app, browser_page):
     watched, page = browser_page, browser_page.page
-    await sign_in(watched, await running_app.new_sign_in_url())
+    await sign_in(watched, running_app.ask("POST", "/api/sign-in-link")["link"])
     await page.get_by_role("button", name="New conversation").click()
     await expect(page.locator(".notice").last).to_contain_text("new conversation")
     await watched.say("Tell me a very long story about a river.")

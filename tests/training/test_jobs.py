@@ -148,3 +148,9 @@ def test_a_job_that_is_taken_back_while_it_runs_is_left_alone(tmp_path: Path) ->
     do(folder, run)
     assert not folder.exists()
     assert open_jobs(tmp_path) == []
+
+
+def test_a_job_on_its_way_out_is_not_picked_up(tmp_path: Path) -> None:
+    """The bot renames a folder before it deletes it, and its result may go first."""
+    put(tmp_path, ".j1.doomed")
+    assert open_jobs(tmp_path) == []

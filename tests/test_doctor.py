@@ -1,0 +1,56 @@
+"""The doctor names what is wrong and what to do about it."""
+
+import socket
+
+import pytest
+
+from claasbot import doctor
+from claasbot.cli import main
+from claasbot.settings import Settings
+
+
+def findings(settings, model, **facts):
+    found = doctor.examine(settings, model, **{"is_gpu": False, "bot_runs": False, **facts})
+    return {finding.name: finding for finding in found}
+
+
+def test_a_taken_port_is_a_problem_that_names_its_setting(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        found = findings(Settings(data=tmp_path, server={"port": port}), tmp_path)["server.port"]
+    assert (found.level, found.detail) == ("problem", f"{port} is taken")
+    assert "set server.port" in found.todo
+
+
+def test_the_ports_of_the_running_bot_are_no_problem(tmp_path):
+    assert findings(Settings(data=tmp_path), tmp_path, bot_runs=True)["web.port"].level == "ok"
+
+
+def test_a_missing_model_says_how_to_get_it(tmp_path):
+    assert "make run" in findings(Settings(data=tmp_path), tmp_path / "model")["model"].todo
+    named = Settings(data=tmp_path, server={"model": str(tmp_path / "mine")})
+    assert "server.model" in findings(named, tmp_path / "mine")["model"].todo
+
+
+def test_a_whole_model_is_fine(tmp_path):
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    assert findings(Settings(data=tmp_path), tmp_path)["model"].level == "ok"
+
+
+def test_a_token_that_is_not_used_yet_is_noted_without_being_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLAASBOT_TELEGRAM_TOKEN", "123:secret")
+    found = findings(Settings(data=tmp_path), tmp_path)["tokens"]
+    assert found.level == "note"
+    assert "secret" not in found.detail + found.todo
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_the_command_prints_every_finding(json, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
+    main(["doctor", *json])
+    out = capsys.readouterr().out
+    for name in ("python", "packages", "model", "disk", "sqlite", "tokens", "gpu", "server"):
+        assert name in out
