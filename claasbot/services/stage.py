@@ -10,24 +10,26 @@ from claasbot.errors import ClaasbotError
 
 log = logging.getLogger(__name__)
 
-_AFTER_FAILURE_S = 1.0
 
-
-async def keep_doing(name: str, step: Callable[[], Awaitable[float]], news: asyncio.Event) -> None:
+async def keep_doing(
+    name: str, step: Callable[[], Awaitable[float]], news: asyncio.Event, *, after_failure_s: float = 1.0
+) -> None:
     """Until cancelled. `step` returns the seconds until it wants to look again, 0 for at once.
 
-    The outermost loop of a stage: whatever goes wrong is logged once, and the loop goes on.
+    The outermost loop of a stage: whatever goes wrong is logged once, and the loop goes on after a pause,
+    whatever the news: a step that fails at once must not keep the event loop busy.
     """
     while True:
         news.clear()
         try:
             wait_s = await step()
-        except ClaasbotError as error:
-            log.warning("%s: %s", name, error)
-            wait_s = _AFTER_FAILURE_S
-        except Exception:
-            log.exception("%s failed", name)
-            wait_s = _AFTER_FAILURE_S
+        except Exception as error:
+            if isinstance(error, ClaasbotError):
+                log.warning("%s: %s", name, error)
+            else:
+                log.exception("%s failed", name)
+            await asyncio.sleep(after_failure_s)
+            continue
         if wait_s > 0:
             await news_or_time(news, wait_s)
 
