@@ -13,6 +13,9 @@ from claasbot.domain.conversation import Reply
 from claasbot.evals.scorers import Scorer
 from claasbot.ports import Mark
 
+_LESSON_S = 300.0
+"""Patience with a lesson: on a busy machine several people wait for one trainer."""
+
 Arm = Literal["preference", "no_learning", "neutral"]
 
 
@@ -25,7 +28,7 @@ class Speaking(Protocol):
         self, account: str, name: str, argument: str = "", message_key: str | None = None
     ) -> Reply | None: ...
 
-    async def wait_mark(self, message_key: str, *marks: Mark) -> Mark: ...
+    async def wait_mark(self, message_key: str, *marks: Mark, within_s: float) -> Mark: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class SimulatedPerson:
             await chat.command(self.account, "feedback", self.says, key)
             outcome = "unlearned"
             if self.arm != "no_learning":
-                outcome = await chat.wait_mark(key, "learned", "refused")
+                outcome = await chat.wait_mark(key, "learned", "refused", within_s=_LESSON_S)
         remark = Remark(
             question=question,
             answer=reply.text,

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from claasbot import adapter_files
 from claasbot.domain.job import Recipe, TrainingJob, TrainingResult, job_to_json, result_from_json
 from claasbot.errors import AdapterDamaged, JobRefused
 from claasbot.training.jobs import do, open_jobs
@@ -142,7 +142,7 @@ def test_a_job_that_is_taken_back_while_it_runs_is_left_alone(tmp_path: Path) ->
     folder = put(tmp_path, "j1")
 
     def run(job: TrainingJob) -> TrainingResult:
-        shutil.rmtree(folder)
+        adapter_files.remove(folder)  # as the bot does it
         return result_of(job)
 
     do(folder, run)
