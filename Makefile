@@ -7,8 +7,7 @@ ACCELERATOR := $(or $(CLAASBOT_ACCELERATOR),$(shell nvidia-smi -L >/dev/null 2>&
 INSTALLED := .venv/.installed-$(ACCELERATOR)
 INSTALLED_TOOLS := .venv/.installed-dev
 DATA := $(or $(CLAASBOT_DATA),data/var)
-CHROMIUM := $(or $(CLAASBOT_CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
-export CLAASBOT_CHROMIUM := $(CHROMIUM)
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export PIP_ROOT_USER_ACTION := ignore
 
 ifeq ($(filter cpu gpu,$(ACCELERATOR)),)
@@ -25,7 +24,7 @@ install: $(INSTALLED) ## Install the bot, its server and its trainer into .venv 
 run: install ## Install if needed, then start the bot
 	$(BIN)/claasbot run
 
-demo: install ## Watch the bot learn one lesson, without any account
+demo: install ## Watch scripted people teach the bot, beside two control groups
 	$(BIN)/claasbot demo
 
 check: tools ## Lint, types, import rules, documentation
@@ -36,6 +35,8 @@ check: tools ## Lint, types, import rules, documentation
 	@if [ -d tests/docs ]; then $(BIN)/python -m pytest tests/docs -q; fi
 
 test: test-unit test-real ## Run every test: the fast ones first, then those with a real server and model
+
+test-unit test-real: export CHROMIUM := $(CHROMIUM)
 
 test-unit: tools chromium ## Run the tests that need no server and no model
 	$(BIN)/python -m pytest tests --ignore tests/real
@@ -58,7 +59,7 @@ tools: $(INSTALLED_TOOLS)
 
 chromium:
 	@if [ -z "$(CHROMIUM)" ]; then \
-		echo "The browser tests need Chromium: apt-get install chromium (or dnf), or set CLAASBOT_CHROMIUM to its path." >&2; \
+		echo "The browser tests need Chromium: apt-get install chromium (or dnf), or set CHROMIUM to its path." >&2; \
 		exit 1; \
 	fi
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -22,7 +23,8 @@ from claasbot.base_model import find_model
 from claasbot.children import Child
 from claasbot.data_folder import EMBEDDED_MODEL, DataFolder
 from claasbot.domain.adapter import AdapterVersion
-from claasbot.engines.local import LocalEngine
+from claasbot.domain.experience import Trainable
+from claasbot.engines.local import LocalEngine, TrainerLimits
 from claasbot.errors import ModelMissing, ServerRefused
 from claasbot.inference.launch import LaunchedServer, ServerPlan
 from claasbot.inference.model_folder import base_facts
@@ -65,9 +67,10 @@ class Bot:
 
 
 def is_gpu(settings: Settings) -> bool:
-    """`auto` takes the GPU where NVIDIA's tool is installed, as the Makefile does."""
+    """`auto` takes the GPU where NVIDIA's tool lists one, as the Makefile does."""
     if settings.accelerator == "auto":
-        return shutil.which("nvidia-smi") is not None
+        tool = shutil.which("nvidia-smi")
+        return tool is not None and subprocess.run([tool, "-L"], capture_output=True, check=False).returncode == 0
     return settings.accelerator == "gpu"
 
 
@@ -133,11 +136,12 @@ def cycle_rules(settings: Settings) -> CycleRules:
             max_standing=learning.max_standing,
             n_earlier=learning.n_earlier,
             max_attempts=learning.max_attempts,
-            is_on=learning.is_on,
         ),
         limits=settings.gate.limits(),
         load_wait_s=settings.chat.load_wait_s,
-        max_staleness=learning.max_staleness,
+        trainable=Trainable(
+            is_on=learning.is_on, max_staleness=learning.max_staleness, max_tokens=settings.recipe.max_tokens
+        ),
         job_deadline_s=settings.trainer.job_deadline_s,
     )
 
@@ -178,6 +182,7 @@ async def _server_and_engine(
         log_path=data.logs / "trainer.log",
         threads=settings.trainer.threads,
         device="cuda" if is_gpu(settings) else "cpu",
+        limits=TrainerLimits(deadline_s=settings.trainer.job_deadline_s),
     )
     stack.push_async_callback(server.close)
     stack.push_async_callback(engine.close)

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from claasbot.app import Say, prepare_model, running, wants_embedded_model
@@ -36,7 +35,6 @@ async def demonstrate(settings: Settings, say: Say, *, n_seeds: int, n_feedbacks
             suite,
             seeds=range(n_seeds),
             n_feedbacks=n_feedbacks,
-            sampling=replace(settings.chat.sampling(), max_tokens=_DEMO_MAX_TOKENS),
             say=say,
         )
     write_report(result, report)
@@ -82,14 +80,22 @@ async def stack_of_its_own(settings: Settings, say: Say) -> AsyncIterator[Stack]
         own = settings.model_copy(
             update={
                 "data": Path(data),
-                "server": settings.server.model_copy(update={"model": model, "port": _free_port()}),
+                "server": settings.server.model_copy(update={"model": model, "port": _free_port(), "url": ""}),
                 "web": settings.web.model_copy(update={"port": 0}),
+                "learning": settings.learning.model_copy(update={"is_on": True}),
                 "chat": settings.chat.model_copy(update={"max_tokens": _DEMO_MAX_TOKENS}),
             }
         )
         chat = ConsoleChat(_PLATFORM)
         async with running(own, say, extra_clients=(chat,)) as bot:
-            yield Stack(chat=chat, platform=_PLATFORM, store=bot.store, server=bot.server, serving=bot.cycle.serving)
+            yield Stack(
+                chat=chat,
+                platform=_PLATFORM,
+                store=bot.store,
+                server=bot.server,
+                serving=bot.cycle.serving,
+                rules=bot.cycle.rules.chat,
+            )
 
 
 async def _bench_step(settings: Settings, n_repeats: int, say: Say) -> dict[str, object]:

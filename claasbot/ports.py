@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -38,7 +38,7 @@ class InferenceServer(Protocol):
 
     def complete(
         self, request: CompletionRequest, stop: asyncio.Event | None = None
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion, None]:
         """Text deltas, then one Completion. Closing the iterator aborts on the server.
 
         When `stop` is set the server is told to stop too, and the Completion that follows holds what was

@@ -24,7 +24,8 @@ from claasbot.domain.schedule import Rules
 from claasbot.errors import SettingsError
 
 PREFIX = "CLAASBOT_"
-_OTHER_VARIABLES = {"CLAASBOT_CONFIG"}
+_OTHER_VARIABLES = {"CLAASBOT_CONFIG", "CLAASBOT_TELEGRAM_TOKEN", "CLAASBOT_DISCORD_TOKEN"}
+"""Not settings: where they are, and tokens of platforms that this version does not answer on yet (`doctor` says so)."""
 
 
 class _Section(BaseModel):

@@ -4,13 +4,13 @@ import socket
 
 import pytest
 
-from claasbot import doctor
+from claasbot import doctor, settings
 from claasbot.cli import main
 from claasbot.settings import Settings
 
 
-def findings(settings, model, **facts):
-    found = doctor.examine(settings, model, **{"is_gpu": False, "bot_runs": False, **facts})
+def findings(chosen, model, **facts):
+    found = doctor.examine(chosen, model, **{"is_gpu": False, "bot_runs": False, **facts})
     return {finding.name: finding for finding in found}
 
 
@@ -42,6 +42,7 @@ def test_a_whole_model_is_fine(tmp_path):
 
 def test_a_token_that_is_not_used_yet_is_noted_without_being_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAASBOT_TELEGRAM_TOKEN", "123:secret")
+    assert settings.load().data  # and it keeps nobody from starting
     found = findings(Settings(data=tmp_path), tmp_path)["tokens"]
     assert found.level == "note"
     assert "secret" not in found.detail + found.todo

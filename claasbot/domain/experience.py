@@ -6,6 +6,7 @@ deletes the rows, so `deleted` needs no value.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from claasbot.domain.feedback import FeedbackKind
@@ -13,6 +14,17 @@ from claasbot.domain.person import Consent
 from claasbot.errors import ImpossibleTransition
 
 ExperienceState = Literal["received", "queued", "leased", "consumed", "rejected", "quarantined", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainable:
+    """What the host lets experiences be."""
+
+    is_on: bool
+    max_staleness: int
+    max_tokens: int
+    """Prompt and completion together."""
+
 
 TRANSITIONS: dict[ExperienceState, frozenset[ExperienceState]] = {
     "received": frozenset({"queued", "rejected", "withdrawn"}),
@@ -33,18 +45,30 @@ def moved(old: ExperienceState, new: ExperienceState) -> ExperienceState:
 
 
 def why_not(
-    *, consent: Consent, kind: FeedbackKind, is_whole: bool, n_tokens: int, staleness: int, max_staleness: int
+    *,
+    consent: Consent,
+    kind: FeedbackKind,
+    is_whole: bool,
+    n_tokens: int,
+    n_prompt_tokens: int,
+    staleness: int,
+    limits: Trainable,
 ) -> str | None:
     """Why this experience must not train; None when it may.
 
     `staleness` counts the person's promoted versions since the completion was sampled.
     """
+    if not limits.is_on:
+        return "learning is switched off here"
     if not consent.allows_learning:
         return "you have not agreed to learning in this chat (/optin)"
     if n_tokens == 0:
         return "the answer has no tokens"
     if not is_whole and kind != "correction":
         return "the answer was cut off, so only a correction can teach from it"
-    if staleness > max_staleness:
-        return f"the answer is {staleness} versions old, at most {max_staleness} are used"
+    if n_prompt_tokens + n_tokens > limits.max_tokens:
+        n_all = n_prompt_tokens + n_tokens
+        return f"the conversation has {n_all:,} tokens, I learn from at most {limits.max_tokens:,} (/reset begins anew)"
+    if staleness > limits.max_staleness:
+        return f"the answer is {staleness} versions old, at most {limits.max_staleness} are used"
     return None

@@ -14,9 +14,6 @@ class Waiting:
     n_queued: int
     newest_at: datetime
     last_job_at: datetime | None
-    not_before: datetime | None = None
-    """Back-off after a failed job."""
-    consents: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +47,13 @@ def decide(waiting: tuple[Waiting, ...], now: datetime, rules: Rules) -> Train |
     """
     if rules.is_paused:
         return Wait(until=None, reason="learning is paused by an admin")
-    candidates = [person for person in waiting if person.n_queued > 0 and person.consents]
+    candidates = [person for person in waiting if person.n_queued > 0]
     if not candidates:
         return Wait(until=None, reason="nothing waits")
     ready_at = {person.person_id: _ready_at(person, rules) for person in candidates}
     ready = [person for person in candidates if ready_at[person.person_id] <= now]
     if not ready:
-        return Wait(until=min(ready_at.values()), reason="debounce, cooldown or back-off")
+        return Wait(until=min(ready_at.values()), reason="debounce or cooldown")
     chosen = min(ready, key=lambda person: (_last(person), person.newest_at, person.person_id))
     return Train(person_id=chosen.person_id, reason=f"{chosen.n_queued} waiting")
 
@@ -65,8 +62,6 @@ def _ready_at(person: Waiting, rules: Rules) -> datetime:
     moments = [person.newest_at + timedelta(seconds=rules.debounce_s)]
     if person.last_job_at is not None:
         moments.append(person.last_job_at + timedelta(seconds=rules.cooldown_s))
-    if person.not_before is not None:
-        moments.append(person.not_before)
     return max(moments)
 
 

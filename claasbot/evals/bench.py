@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from claasbot.domain.completion import Completion, CompletionRequest, Sampling
+from claasbot.domain.completion import CompletionRequest, Sampling
 from claasbot.domain.conversation import Message
-from claasbot.errors import ServerDown
+from claasbot.errors import EngineError
 from claasbot.evals.demo import Stack, person_id_of
 from claasbot.evals.simulated_user import SimulatedPerson
 from claasbot.evals.suite import Suite
 from claasbot.ports import InferenceServer
+from claasbot.services.sampling import sample
 from claasbot.services.serving import Policy
 from claasbot.storage import lessons
 
@@ -46,6 +47,8 @@ async def bench_chat(stack: Stack, suite: Suite, n_repeats: int) -> list[Through
     for name in names:
         await _one_lesson(stack, suite, name)
     policies = [await stack.serving.policy_of(await person_id_of(stack, name)) for name in names]
+    if not all(policy.version for policy in policies):
+        raise EngineError("a lesson of the bench was refused, so there is no adapter to measure; see the bot's log")
     info = await stack.serving.info()
     base = [Policy(model=info.base_model, version=None)]
     table = []
@@ -83,10 +86,8 @@ async def _bare(server: InferenceServer, models: list[str]) -> Sampled:
             model=model,
             sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=_N_TOKENS),
         )
-        async for part in server.complete(request):
-            if isinstance(part, Completion):
-                return len(part.token_ids), part.first_token_s
-        raise ServerDown("a stream ended without a completion; look at the server's log")
+        completion = await sample(server, request)
+        return len(completion.token_ids), completion.first_token_s
 
     return await asyncio.gather(*(one(model) for model in models))
 

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from claasbot.domain.completion import Sampling, SentCompletion
+from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import Reply
 from claasbot.evals.runner import Scores, score_person
 from claasbot.evals.scorers import scorer
 from claasbot.evals.simulated_user import Arm, Remark, SimulatedPerson, Speaking
 from claasbot.evals.suite import Suite
 from claasbot.ports import InferenceServer
+from claasbot.services.answering import ChatRules
 from claasbot.services.clock import utc_now
 from claasbot.services.serving import Serving
 from claasbot.storage import conversations, people
@@ -41,6 +42,7 @@ class Stack:
     store: Store
     server: InferenceServer
     serving: Serving
+    rules: ChatRules
 
     async def sent(self, reply: Reply) -> SentCompletion:
         """The evidence behind an answer. Raises NotFound for a notice."""
@@ -92,21 +94,19 @@ class DemoResult:
         }  # fmt: skip
 
 
-async def run_demo(
-    stack: Stack, suite: Suite, *, seeds: range, n_feedbacks: int, sampling: Sampling, say: Say
-) -> DemoResult:
+async def run_demo(stack: Stack, suite: Suite, *, seeds: range, n_feedbacks: int, say: Say) -> DemoResult:
     """Teach, then ask what was never rated. Seeds run one after another, the arms of a seed together."""
     result = DemoResult(suite=suite)
     started = time.perf_counter()
     for seed in seeds:
         say(f"seed {seed}: {len(ARMS)} people, {len(suite.held_out)} questions that are never rated")
-        result.arms += await _run_seed(stack, suite, seed, n_feedbacks, sampling, say, result.seconds)
+        result.arms += await _run_seed(stack, suite, seed, n_feedbacks, say, result.seconds)
     result.seconds["total"] = time.perf_counter() - started
     return result
 
 
 async def _run_seed(
-    stack: Stack, suite: Suite, seed: int, n_feedbacks: int, sampling: Sampling, say: Say, seconds: dict[str, float]
+    stack: Stack, suite: Suite, seed: int, n_feedbacks: int, say: Say, seconds: dict[str, float]
 ) -> list[ArmResult]:
     persons = [_person(suite, arm, seed) for arm in ARMS]
     for person in persons:
@@ -114,7 +114,7 @@ async def _run_seed(
     ids = [await person_id_of(stack, person.account) for person in persons]
     started = time.perf_counter()
     # Nobody has learned yet, so one person's answers stand for all three: the base model's.
-    before = await _score(stack, suite, ids[0], sampling, seed)
+    before = await _score(stack, suite, ids[0], seed)
     _add(seconds, "before", started)
     say(f"  before: {before.mean:.2f} obey, {before.mean_tokens:.0f} tokens: “{_short(before.answers[0].text)}”")
     started = time.perf_counter()
@@ -123,7 +123,7 @@ async def _run_seed(
     started = time.perf_counter()
     results = []
     for person, person_id in zip(persons, ids, strict=True):
-        after = await _score(stack, suite, person_id, sampling, seed)
+        after = await _score(stack, suite, person_id, seed)
         say(
             f"  after, {person.arm}: {after.mean:.2f} obey, {after.mean_tokens:.0f} tokens ({after.version_name}): "
             f"“{_short(after.answers[0].text)}”"
@@ -161,11 +161,10 @@ async def _teach(stack: Stack, person: SimulatedPerson, n_feedbacks: int, say: S
             )
 
 
-async def _score(stack: Stack, suite: Suite, person_id: int, sampling: Sampling, seed: int) -> Scores:
-    chosen = Sampling(
-        temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=1000 * seed
+async def _score(stack: Stack, suite: Suite, person_id: int, seed: int) -> Scores:
+    return await score_person(
+        stack.server, stack.serving, person_id, suite.held_out, scorer(suite.scorer), stack.rules, 1000 * seed
     )
-    return await score_person(stack.server, stack.serving, person_id, suite.held_out, scorer(suite.scorer), chosen)
 
 
 async def person_id_of(stack: Stack, account: str) -> int:

@@ -6,11 +6,12 @@ import asyncio
 import statistics
 from dataclasses import dataclass, replace
 
-from claasbot.domain.completion import Completion, CompletionRequest, Sampling
+from claasbot.domain.completion import CompletionRequest
 from claasbot.domain.conversation import Turn, prompt_messages
-from claasbot.errors import ServerDown
 from claasbot.evals.scorers import Scorer
 from claasbot.ports import InferenceServer
+from claasbot.services.answering import ChatRules
+from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 
 _AT_ONCE = 16
@@ -48,17 +49,19 @@ async def score_person(
     person_id: int,
     questions: tuple[str, ...],
     scorer: Scorer,
-    sampling: Sampling,
+    rules: ChatRules,
+    seed: int,
 ) -> Scores:
-    """Each question once, with the seed `sampling.seed` + its position. Nothing is stored."""
+    """Each question once, sampled as for people, with `seed` + its position. Nothing is stored."""
     policy = await serving.policy_of(person_id)
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(index: int, question: str) -> Scored:
         request = CompletionRequest(
-            messages=prompt_messages("", (Turn(turn_id=0, role="user", text=question),)),
+            messages=prompt_messages(rules.system_prompt, (Turn(turn_id=0, role="user", text=question),)),
             model=policy.model,
-            sampling=replace(sampling, seed=(sampling.seed or 0) + index),
+            sampling=replace(rules.sampling, seed=seed + index),
+            template_options=rules.template_options,
         )
         async with places:
             completion = await sample(server, request)
@@ -68,11 +71,3 @@ async def score_person(
     async with serving.holding(policy.version):
         answers = await asyncio.gather(*(ask(index, question) for index, question in enumerate(questions)))
     return Scores(version_name=policy.version_name, answers=tuple(answers))
-
-
-async def sample(server: InferenceServer, request: CompletionRequest) -> Completion:
-    """One completion without streaming it anywhere. Raises ServerDown when none comes."""
-    async for part in server.complete(request):
-        if isinstance(part, Completion):
-            return part
-    raise ServerDown(f"no completion of {request.model!r} came; look at the server's log")

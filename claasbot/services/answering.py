@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from sqlite_utils import Database
@@ -20,8 +21,8 @@ from claasbot.domain.conversation import (
     without_oldest_exchange,
 )
 from claasbot.domain.person import CONSENT_TEXT, CONSENT_VERSION, Person
-from claasbot.errors import AdapterNotLoaded, BadInput, ClaasbotError, NotFound, ServerDown
-from claasbot.ports import ChatClient, InferenceServer, ReplyWriter
+from claasbot.errors import AdapterNotLoaded, BadInput, NotFound, ServerDown
+from claasbot.ports import ChatClient, InferenceServer, ReplyWriter, ServerInfo
 from claasbot.services.clock import Clock
 from claasbot.services.serving import Policy, Serving
 from claasbot.storage import conversations, people
@@ -77,7 +78,11 @@ class Answering:
         sent = await self._store.run(conversations.completion_of_update, inbox_id)
         if sent is None:
             exchange = await self._store.run(self._begin, person, address, said, inbox_id)
-            await self._complete(client, exchange, reply_to)
+            try:
+                await self._complete(client, exchange, reply_to)
+            except BadInput:  # what cannot be read is no part of the conversation
+                await self._store.run(conversations.drop_user_turn, inbox_id, self._clock())
+                raise
         elif sent.message_key is None:
             await self._show(client, await client.open_reply(address, reply_to), sent, fell_back=False)
         await self._ask_consent_once(client, person, address)
@@ -107,9 +112,6 @@ class Answering:
         running.set()
         return True
 
-    def is_answering(self) -> bool:
-        return bool(self._stops)
-
     def _checked(self, text: str) -> str:
         said = text.strip()
         if not said:
@@ -138,10 +140,11 @@ class Answering:
         writer = await client.open_reply(exchange.address, reply_to)
         stop = self._stops[exchange.address] = asyncio.Event()
         try:
+            info = await self._server.info()
             policy, completion = await self._sample(writer, exchange.person, messages, stop)
-            sent = await self._keep(exchange, messages, policy, completion)
+            sent = await self._keep(exchange, messages, policy, completion, info)
             await self._show(client, writer, sent, fell_back=policy.fell_back)
-        except ClaasbotError:
+        except Exception:
             await writer.finish(Reply(text="(This answer broke off.)", notice=True))
             raise
         finally:
@@ -183,9 +186,13 @@ class Answering:
         raise AssertionError("unreachable")
 
     async def _keep(
-        self, exchange: _Exchange, messages: tuple[Message, ...], policy: Policy, completion: Completion
+        self,
+        exchange: _Exchange,
+        messages: tuple[Message, ...],
+        policy: Policy,
+        completion: Completion,
+        info: ServerInfo,
     ) -> SentCompletion:
-        info = await self._server.info()
         sent = SentCompletion(
             completion_id=0,
             person_id=exchange.person.person_id,
@@ -228,8 +235,9 @@ class Answering:
 async def _stream(
     server: InferenceServer, request: CompletionRequest, writer: ReplyWriter, stop: asyncio.Event
 ) -> Completion:
-    async for part in server.complete(request, stop):
-        if isinstance(part, Completion):
-            return part
-        await writer.write(part)
+    async with aclosing(server.complete(request, stop)) as parts:
+        async for part in parts:
+            if isinstance(part, Completion):
+                return part
+            await writer.write(part)
     raise ServerDown(f"the stream for {request.model!r} ended without a completion; try again")

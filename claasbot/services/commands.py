@@ -58,6 +58,9 @@ class Call:
     client: ChatClient
 
 
+_MAX_DIGITS = 18
+"""SQLite's integers have 63 bits."""
+
 Handler = Callable[[Call], Awaitable[Reply | None]]
 
 
@@ -98,8 +101,8 @@ class Commands:
                 return await self._optin(call)
             case "consent", "no":
                 return await self._optout(call)
-            case "undo", "":
-                return await self._undo(call)
+            case "undo", number if number.isdecimal() and len(number) < _MAX_DIGITS:
+                return await self._undo(call, int(number))
             case "forget", "yes" | "no":
                 return await self._forget(call)
             case "reason", _:
@@ -112,7 +115,8 @@ class Commands:
             return Reply(
                 text="I am an AI that learns from what you say about my answers. /help lists what I know.", notice=True
             )
-        await self._record_consent(call, "asked")
+        if consent.must_be_asked:
+            await self._record_consent(call, "asked")
         return CONSENT_CARD
 
     async def _help(self, call: Call) -> Reply:
@@ -140,7 +144,7 @@ class Commands:
     async def _reason(self, call: Call) -> Reply:
         """A one-tap reason after a thumbs-down, `too_long:17`: it becomes words."""
         name, _, number = call.argument.partition(":")
-        if name not in REASONS or not number.isdecimal():
+        if name not in REASONS or not number.isdecimal() or len(number) >= _MAX_DIGITS:
             raise BadInput(f"The button {call.argument[:40]!r} is not one of mine.")
         key = f"{_source(call)}:{name}"
         return _noted(await self._listening.note(call.person, int(number), "text", REASONS[name][1], key))
@@ -154,8 +158,8 @@ class Commands:
         text = "\n".join(told) or "Nothing yet. Say what was wrong with an answer (/feedback …) and I learn from it."
         return Reply(text=text, notice=True)
 
-    async def _undo(self, call: Call) -> Reply:
-        name = await self._promoting.undo(call.person.person_id)
+    async def _undo(self, call: Call, version_id: int | None = None) -> Reply:
+        name = await self._promoting.undo(call.person.person_id, version_id)
         who = "the base model" if name == BASE else name
         return Reply(text=f"Undone: {who} answers you now.", notice=True, data={"version": name})
 
@@ -220,7 +224,7 @@ class Commands:
             person_id, address, now = call.person.person_id, call.event.address, self._clock()
             people.record_consent(db, person_id, address, state, CONSENT_VERSION, now)
             if state == "withdrawn":
-                for row in lessons.queued(db, person_id, 1_000):
+                for row in lessons.unsettled(db, person_id):
                     if row.address == address:
                         lessons.move(db, row.experience_id, "withdrawn", "you withdrew your consent", now)
 

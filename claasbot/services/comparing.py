@@ -6,11 +6,12 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from claasbot.domain.adapter import AdapterVersion
-from claasbot.domain.completion import BASE, Completion, CompletionRequest
+from claasbot.domain.completion import BASE, CompletionRequest
 from claasbot.domain.conversation import Turn, prompt_messages
-from claasbot.errors import BadInput, NotFound, ServerDown
+from claasbot.errors import BadInput, NotFound
 from claasbot.ports import InferenceServer
 from claasbot.services.answering import ChatRules
+from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 from claasbot.storage import versions
 from claasbot.storage.store import Store
@@ -60,8 +61,6 @@ class Comparing:
             template_options=self._rules.template_options,
         )
         async with self._serving.holding(version):
-            async for part in self._server.complete(request):
-                if isinstance(part, Completion):
-                    name = BASE if version is None else version.name
-                    return Compared(version_name=name, text=part.text, n_tokens=len(part.token_ids))
-        raise ServerDown("the comparison ended without a completion; try again")
+            completion = await sample(self._server, request)
+        name = BASE if version is None else version.name
+        return Compared(version_name=name, text=completion.text, n_tokens=len(completion.token_ids))

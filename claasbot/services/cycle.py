@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from claasbot.domain.experience import Trainable
 from claasbot.domain.gate import Limits
 from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
 from claasbot.services.answering import Answering, ChatRules
@@ -50,7 +51,7 @@ class CycleRules:
     lessons: LessonRules
     limits: Limits
     load_wait_s: float
-    max_staleness: int
+    trainable: Trainable
     job_deadline_s: float
 
 
@@ -64,7 +65,7 @@ class Cycle:
         by_account = {(client.platform, client.bot_account): client for client in outside.clients}
         self.serving = Serving(store, server, data, load_wait_s=rules.load_wait_s)
         self.answering = Answering(store, server, self.serving, rules.chat, clock)
-        self.listening = Listening(store, clock, max_staleness=rules.max_staleness)
+        self.listening = Listening(store, clock, rules.trainable)
         self.handover = Handover(engine, deadline_s=rules.job_deadline_s)
         self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock)
         self.promoting = Promoting(store, server, self.serving, engine, rules.limits, clock, outside.expected_checksum)
@@ -91,7 +92,7 @@ class Cycle:
 
     async def is_learning(self) -> bool:
         """Neither switched off by the host nor paused by an admin."""
-        return self.rules.lessons.is_on and not await self.store.run(is_paused)
+        return self.rules.trainable.is_on and not await self.store.run(is_paused)
 
     async def set_paused(self, paused: bool) -> None:
         await self.store.run(switches.set_switch, switches.LEARNING, "paused" if paused else "on", self.clock())

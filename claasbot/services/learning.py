@@ -49,7 +49,6 @@ class LessonRules:
     max_standing: int
     n_earlier: int
     max_attempts: int
-    is_on: bool = True
 
 
 class Learning:
@@ -83,7 +82,7 @@ class Learning:
 
     async def step(self) -> float:
         """Do the one thing that is due; returns the seconds until something may be due again, 0 for at once."""
-        if not self._rules.is_on or not self._engine.is_ready():
+        if not self._engine.is_ready():
             return _LOOK_S
         now = self._clock()
         leased = [job for job in await self._store.run(lessons.open_jobs, now) if job.state == "leased"]
@@ -147,7 +146,7 @@ class Learning:
         staged = time.perf_counter()
         try:
             result = await self._handover.run(job)
-        except EngineDown as error:
+        except (EngineDown, OSError) as error:
             await self._failed(stored, error)
             return
         except JobRefused as error:
@@ -156,7 +155,7 @@ class Learning:
         seconds = {
             "queue": max(0.0, (self._clock() - stored.created_at).total_seconds() - (time.perf_counter() - started)),
             "stage": staged - started,
-            **result.seconds,
+            **{"parent" if part == "load" else part: value for part, value in result.seconds.items()},
             "train": time.perf_counter() - staged,
         }
         await self._record(stored, job, result, seconds)
@@ -167,6 +166,8 @@ class Learning:
         """Transaction 1: the candidate exists; its experiences stay leased."""
 
         def unit(db: Database) -> None:
+            if people.person(db, stored.person_id).is_blocked:
+                raise NotFound(f"p{stored.person_id} is being forgotten")
             if lessons.job(db, stored.job_id).state != "leased":
                 return
             versions.add_candidate(
@@ -191,7 +192,7 @@ class Learning:
             return
         self._store.stages.candidate.set()
 
-    async def _failed(self, stored: StoredJob, error: EngineDown) -> None:
+    async def _failed(self, stored: StoredJob, error: Exception) -> None:
         """Try again later, until the attempts are used up."""
         if stored.attempts + 1 >= self._rules.max_attempts:
             await self._end(stored, "dead", f"given up after {stored.attempts + 1} attempts: {error}")
@@ -280,4 +281,3 @@ def _experience(db: Database, row: StoredExperience, standing: tuple[str, ...]) 
         version_name=sent.version_name,
         correction=signal.demonstration,
     )
-

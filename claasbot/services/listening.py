@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from claasbot.domain.completion import SentCompletion
-from claasbot.domain.experience import why_not
+from claasbot.domain.experience import Trainable, why_not
 from claasbot.domain.feedback import FeedbackKind, checked_text, signal_of
 from claasbot.domain.person import Person
 from claasbot.errors import NotYours
@@ -33,10 +33,10 @@ class Noted:
 class Listening:
     """Everything a person says about answers goes through here, whatever the surface."""
 
-    def __init__(self, store: Store, clock: Clock, *, max_staleness: int) -> None:
+    def __init__(self, store: Store, clock: Clock, limits: Trainable) -> None:
         self._store = store
         self._clock = clock
-        self._max_staleness = max_staleness
+        self._limits = limits
 
     async def note(self, person: Person, completion_id: int, kind: FeedbackKind, text: str, source_key: str) -> Noted:
         """Commit feedback and what follows from it. Raises BadInput, NotFound, NotYours."""
@@ -78,7 +78,8 @@ class Listening:
         if experience.state == "received":
             reason = self._why_not(db, sent, kind)
             lessons.move(db, experience.experience_id, "rejected" if reason else "queued", reason or "", now)
-            outbox.add(db, experience, "refused" if reason else "noted", {"reason": reason or signal.reason}, now)
+            if reason is None:  # a refusal is told by the reply
+                outbox.add(db, experience, "noted", {}, now)
         return Noted(
             feedback_id=event.feedback_id,
             completion_id=completion_id,
@@ -92,8 +93,9 @@ class Listening:
             kind=kind,
             is_whole=sent.completion.is_whole,
             n_tokens=len(sent.completion.token_ids),
+            n_prompt_tokens=len(sent.completion.prompt_ids),
             staleness=versions.n_promoted_since(db, sent.person_id, sent.version_id),
-            max_staleness=self._max_staleness,
+            limits=self._limits,
         )
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from sqlite_utils import Database
 
 from claasbot.domain.adapter import AdapterVersion
-from claasbot.domain.completion import Completion, CompletionRequest, Sampling
+from claasbot.domain.completion import BASE, CompletionRequest, Sampling, SentCompletion
 from claasbot.domain.conversation import Message
 from claasbot.domain.gate import Canary, Limits, Verdict, judge_canary, judge_training
 from claasbot.domain.job import TrainingResult
-from claasbot.errors import AdapterDamaged, NotFound, ServerDown, ServerRefused
+from claasbot.errors import AdapterDamaged, BadInput, ClaasbotError, NotFound, ServerDown, ServerRefused
 from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
+from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
 from claasbot.storage import conversations, lessons, outbox, people, versions
@@ -62,8 +63,15 @@ class Promoting:
         """Judge every candidate that waits. A server that is down leaves them waiting."""
         for job in await self._store.run(lessons.open_jobs, self._clock()):
             if job.state == "trained" and job.result is not None:
-                await self._judge(job, job.result)
+                await self._judge_safely(job, job.result)
         return _LOOK_S
+
+    async def _judge_safely(self, job: StoredJob, result: TrainingResult) -> None:
+        """One candidate's trouble is not the next one's."""
+        try:
+            await self._judge(job, result)
+        except (ClaasbotError, OSError) as error:
+            log.warning("candidate of job %s waits: %s", job.job_id, error)
 
     async def _judge(self, job: StoredJob, result: TrainingResult) -> None:
         version = await self._store.run(versions.of_job, job.job_id)
@@ -94,38 +102,44 @@ class Promoting:
     async def _canary(self, job: StoredJob, version: AdapterVersion, result: TrainingResult) -> Canary:
         """What is served under the new name, beside what the trainer says of the new and the parent weights."""
         rows = await self._store.run(lessons.of_job, job.job_id)
-        sent = await self._store.run(conversations.completion, rows[0].completion_id)
+        sent = [await self._store.run(conversations.completion, row.completion_id) for row in rows]
         served, checksum_matches, samples = await asyncio.gather(
-            self._server.logprobs(version.server_name, sent.completion.prompt_ids, sent.completion.token_ids),
+            asyncio.gather(*(self._served(version, one) for one in sent)),
             self._checksum_matches(version),
-            asyncio.gather(*(self._sample(version, question) for question in _PROBES)),
+            asyncio.gather(*(self._sample(version, question, sent[0]) for question in _PROBES)),
         )
         return Canary(
-            served_vs_new_nats=_mean_gap(served, result.new_logprobs[0]),
-            served_vs_parent_nats=_mean_gap(served, result.parent_logprobs[0]),
+            served_vs_new_nats=_mean_gap(served, result.new_logprobs),
+            served_vs_parent_nats=_mean_gap(served, result.parent_logprobs),
             checksum_matches=checksum_matches,
             samples=tuple(samples),
         )
+
+    async def _served(self, version: AdapterVersion, sent: SentCompletion) -> tuple[float, ...]:
+        completion = sent.completion
+        return await self._server.logprobs(version.server_name, completion.prompt_ids, completion.token_ids)
 
     async def _checksum_matches(self, version: AdapterVersion) -> bool | None:
         served = await self._server.checksum(version.server_name)
         expected = await self._expected_checksum(version) if served is not None else None
         return None if served is None or expected is None else served == expected
 
-    async def _sample(self, version: AdapterVersion, question: str) -> str:
+    async def _sample(self, version: AdapterVersion, question: str, like: SentCompletion) -> str:
         request = CompletionRequest(
-            messages=(Message(role="user", content=question),), model=version.server_name, sampling=_PROBE_SAMPLING
+            messages=(Message(role="user", content=question),),
+            model=version.server_name,
+            sampling=_PROBE_SAMPLING,
+            template_options=like.template_options,
         )
-        async for part in self._server.complete(request):
-            if isinstance(part, Completion):
-                return part.text
-        raise ServerDown(f"the sample of {version.name} ended without a completion; it is tried again")
+        return (await sample(self._server, request)).text
 
     def _settle(
         self, db: Database, job: StoredJob, version: AdapterVersion, verdict: Verdict, seconds: dict[str, float]
     ) -> bool:
         """Transaction 2: promoted with everything that follows, or rejected. Returns whether it answers now."""
         started = time.perf_counter()
+        if people.person(db, job.person_id).is_blocked:
+            raise NotFound(f"p{job.person_id} is being forgotten")
         parent = versions.current(db, job.person_id)
         leased = lessons.of_job(db, job.job_id)
         if (None if parent is None else parent.version_id) != job.parent_version_id:
@@ -178,9 +192,10 @@ class Promoting:
                 lessons.move(db, row.experience_id, "queued" if again else "rejected", why, now)
         lessons.job_ended(db, job.job_id, "abandoned", (why,), seconds, now)
 
-    async def undo(self, person_id: int) -> str:
+    async def undo(self, person_id: int, version_id: int | None = None) -> str:
         """Go back to the version before the current one; its lessons are withdrawn. Raises NotFound.
 
+        `version_id`: undo that version only; raises BadInput when it is not the current one any more.
         Returns the name of the version that answers now.
         """
 
@@ -189,6 +204,10 @@ class Promoting:
             current = versions.current(db, person_id)
             if current is None:
                 raise NotFound("There is nothing to undo: the base model answers you.")
+            if version_id not in (None, current.version_id):
+                raise BadInput(
+                    f"That lesson is not the last one any more: {current.name} answers you. /undo takes it back."
+                )
             parent = None if current.parent_id is None else versions.version(db, current.parent_id)
             while parent is not None and parent.state != "retired":
                 parent = None if parent.parent_id is None else versions.version(db, parent.parent_id)
@@ -202,7 +221,7 @@ class Promoting:
 
         undone, now_current = await self._store.run(unit)
         await self._unload_quietly(undone)
-        return "base" if now_current is None else now_current.name
+        return BASE if now_current is None else now_current.name
 
     async def _unload_others(self, person_id: int, keep: AdapterVersion | None) -> None:
         """What no longer answers leaves the server; running requests under those names finish."""
@@ -220,16 +239,17 @@ class Promoting:
             log.info("version %s stays loaded: %s", version.name, error)
 
 
-def _mean_gap(served: tuple[float, ...], trained: tuple[float, ...]) -> float:
-    """Mean |difference| in nats. Raises ServerRefused when the two do not speak of the same tokens."""
-    if len(served) != len(trained) or not served:
-        raise ServerRefused(f"the server returned {len(served)} logprobs for {len(trained)} tokens")
-    return sum(abs(a - b) for a, b in zip(served, trained, strict=True)) / len(served)
+def _mean_gap(served: Sequence[tuple[float, ...]], trained: Sequence[tuple[float, ...]]) -> float:
+    """Mean |difference| per token in nats. Raises ServerRefused when the two do not speak of the same tokens."""
+    if [len(row) for row in served] != [len(row) for row in trained] or not any(served):
+        raise ServerRefused(f"the server returned {sum(map(len, served))} logprobs for {sum(map(len, trained))} tokens")
+    gaps = [abs(a - b) for ours, theirs in zip(served, trained, strict=True) for a, b in zip(ours, theirs, strict=True)]
+    return sum(gaps) / len(gaps)
 
 
 def _effect(experience_id: int, version: AdapterVersion, result: TrainingResult | None, said: str) -> dict[str, object]:
     """What the notice shows: which version, from which words, and how far the answer moved."""
-    facts: dict[str, object] = {"version": version.name, "said": said}
+    facts: dict[str, object] = {"version": version.name, "version_id": version.version_id, "said": said}
     if result is not None:
         for score in result.learned:
             if score.experience_id == experience_id:

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import secrets
 from dataclasses import replace
+from functools import partial
 
 from claasbot.domain.conversation import ChatEvent, Commanded, Pressed, Reacted, Reply, Said, Stopped
 from claasbot.domain.feedback import REACTIONS
 from claasbot.domain.person import Person
-from claasbot.errors import BadInput, ClaasbotError, NotFound, NotYours, ServerDown
+from claasbot.errors import BadInput, ClaasbotError, NotFound, NotYours, ServerDown, StoreError
 from claasbot.ports import ChatClient
 from claasbot.services.answering import Answering
 from claasbot.services.clock import Clock
 from claasbot.services.commands import Commands, reaction_reply
 from claasbot.services.listening import Listening
-from claasbot.services.stage import news_or_time
+from claasbot.services.stage import keep_doing
 from claasbot.storage import conversations, inbox, people
 from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
@@ -24,7 +25,8 @@ from claasbot.storage.store import Store
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_MAX_ATTEMPTS = 20
+_MAX_ATTEMPTS = 60
+"""About eight minutes with the pauses between: longer than a server takes to start."""
 
 
 class Receiving:
@@ -67,13 +69,14 @@ class Receiving:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._store.stages.inbox.clear()
-                for update in await self._store.run(inbox.waiting):
-                    if update.inbox_id not in self._taken:
-                        self._taken.add(update.inbox_id)
-                        self._lane_of(update, group).put_nowait(update)
-                await news_or_time(self._store.stages.inbox, _LOOK_S)
+            await keep_doing("receiving", partial(self._hand_out, group), self._store.stages.inbox)
+
+    async def _hand_out(self, group: asyncio.TaskGroup) -> float:
+        for update in await self._store.run(inbox.waiting, self._clock()):
+            if update.inbox_id not in self._taken:
+                self._taken.add(update.inbox_id)
+                self._lane_of(update, group).put_nowait(update)
+        return _LOOK_S
 
     def _lane_of(self, update: Update, group: asyncio.TaskGroup) -> asyncio.Queue[Update]:
         key = (update.event.address, _waits_its_turn(update.event))
@@ -86,7 +89,11 @@ class Receiving:
         """One chat's updates, one after another; the lane ends when it is empty."""
         while not lane.empty():
             update = lane.get_nowait()
-            await self._handle_safely(update)
+            try:
+                await self._handle_safely(update)
+            except StoreError as error:  # its row still waits: it is handed out again
+                log.error("update %d is tried again: %s", update.inbox_id, error)
+                await asyncio.sleep(_LOOK_S)
             self._taken.discard(update.inbox_id)
         del self._lanes[key]
 
@@ -96,30 +103,37 @@ class Receiving:
         if client is None:
             await self._store.run(inbox.handled, update.inbox_id, self._clock(), "no such chat client runs")
             return
-        while True:
-            try:
-                await self._handle(client, update)
-            except ServerDown as error:
-                attempts = await self._store.run(inbox.failed, update.inbox_id, str(error))
-                log.warning("update %d waits for the server (attempt %d): %s", update.inbox_id, attempts, error)
-                if attempts == 1:
-                    await self._tell(client, update, "My model is starting again: I answer as soon as it is back.")
-                if attempts < _MAX_ATTEMPTS:
-                    await asyncio.sleep(min(10.0, self._retry_s * attempts))
-                    continue
-                await self._give_up(client, update, "My model does not come back. Please try again later.")
-            except (BadInput, NotFound, NotYours) as error:
-                await self._give_up(client, update, str(error))
-            except ClaasbotError as error:
+        try:
+            while not await self._handled(client, update):
+                pass
+        except StoreError:
+            raise
+        except ClaasbotError as error:
+            expected = isinstance(error, BadInput | NotFound | NotYours)
+            if not expected:
                 log.error("update %d failed: %s", update.inbox_id, error)
-                await self._give_up(client, update, f"That went wrong: {error}.")
-            except Exception:
-                error_id = secrets.token_hex(4)
-                log.exception("update %d failed, error %s", update.inbox_id, error_id)
-                await self._give_up(client, update, f"Something broke; the admin finds it as error {error_id}.")
-            else:
-                await self._store.run(inbox.handled, update.inbox_id, self._clock())
-            return
+            await self._give_up(client, update, str(error) if expected else f"That went wrong: {error}.")
+        except Exception:
+            error_id = secrets.token_hex(4)
+            log.exception("update %d failed, error %s", update.inbox_id, error_id)
+            await self._give_up(client, update, f"Something broke; the admin finds it as error {error_id}.")
+
+    async def _handled(self, client: ChatClient, update: Update) -> bool:
+        """Whether the update is done. A server that is down is waited for, longer than it takes to start."""
+        try:
+            await self._handle(client, update)
+        except ServerDown as error:
+            attempts = await self._store.run(inbox.failed, update.inbox_id, str(error))
+            log.warning("update %d waits for the server (attempt %d): %s", update.inbox_id, attempts, error)
+            if attempts >= _MAX_ATTEMPTS:
+                await self._give_up(client, update, "My model does not come back. Please try again later.")
+                return True
+            if attempts == 1:
+                await self._tell(client, update, "My model is starting again: I answer as soon as it is back.")
+            await asyncio.sleep(min(10.0, self._retry_s * attempts))
+            return False
+        await self._store.run(inbox.handled, update.inbox_id, self._clock())
+        return True
 
     async def _give_up(self, client: ChatClient, update: Update, text: str) -> None:
         await self._store.run(inbox.handled, update.inbox_id, self._clock(), text)

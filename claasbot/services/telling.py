@@ -63,7 +63,7 @@ def words_of(notice: Notice) -> Reply | None:
             notice=True,
             buttons=(
                 Button(label="See difference", action="compare"),
-                Button(label="Undo", action="undo"),
+                Button(label="Undo", action=f"undo:{notice.data['version_id']}"),
             ),
             data=dict(notice.data),
         )

@@ -67,6 +67,11 @@ def add_user_turn(db: Database, conversation_id: int, text: str, inbox_id: int |
     )
 
 
+def drop_user_turn(db: Database, inbox_id: int, now: datetime) -> None:
+    """Leave a message that was refused out of the conversation."""
+    change(db, "UPDATE turn SET replaced_at = ? WHERE inbox_id = ? AND role = 'user'", text_of(now), inbox_id)
+
+
 def turns(db: Database, conversation_id: int, *, before: int | None = None) -> tuple[Turn, ...]:
     """Turns that still stand, oldest first; `before` a turn id, exclusive."""
     found = rows(

@@ -58,10 +58,19 @@ def add(db: Database, event: ChatEvent, now: datetime) -> int | None:
     )
 
 
-def waiting(db: Database, limit: int = 500) -> list[Update]:
-    """Unhandled updates, oldest first."""
-    found = rows(db, "SELECT id, event_json, attempts FROM inbox WHERE handled_at IS NULL ORDER BY id LIMIT ?", limit)
-    return [Update(inbox_id=row["id"], event=_from_json(row["event_json"]), attempts=row["attempts"]) for row in found]
+def waiting(db: Database, now: datetime, limit: int = 500) -> list[Update]:
+    """Unhandled updates, oldest first. What cannot be read any more is closed with its error, not met again."""
+    updates = []
+    for row in rows(
+        db, "SELECT id, event_json, attempts FROM inbox WHERE handled_at IS NULL ORDER BY id LIMIT ?", limit
+    ):
+        try:
+            event = _from_json(row["event_json"])
+        except (KeyError, TypeError, ValueError) as error:
+            handled(db, row["id"], now, f"not readable: {type(error).__name__}")
+            continue
+        updates.append(Update(inbox_id=row["id"], event=event, attempts=row["attempts"]))
+    return updates
 
 
 def handled(db: Database, inbox_id: int, now: datetime, error: str = "") -> None:

@@ -122,6 +122,12 @@ def queued(db: Database, person_id: int, limit: int) -> list[StoredExperience]:
     return [_stored(row) for row in rows(db, sql, person_id, limit)]
 
 
+def unsettled(db: Database, person_id: int) -> list[StoredExperience]:
+    """What waits for a lesson or is in one."""
+    sql = _EXPERIENCE + " WHERE experience.person_id = ? AND experience.state IN ('queued', 'leased')"
+    return [_stored(row) for row in rows(db, sql, person_id)]
+
+
 def of_job(db: Database, job_id: str) -> list[StoredExperience]:
     sql = _EXPERIENCE + " WHERE experience.job_id = ? ORDER BY experience.id"
     return [_stored(row) for row in rows(db, sql, job_id)]

@@ -73,11 +73,6 @@ def current(db: Database, person_id: int) -> AdapterVersion | None:
     return None if row["current_version_id"] is None else version(db, row["current_version_id"])
 
 
-def all_current(db: Database) -> list[AdapterVersion]:
-    sql = "SELECT version.* FROM person JOIN adapter_version AS version ON version.id = person.current_version_id"
-    return [_version(row) for row in rows(db, sql)]
-
-
 def of_person(db: Database, person_id: int) -> list[AdapterVersion]:
     """Every version, newest first."""
     sql = "SELECT * FROM adapter_version WHERE person_id = ? ORDER BY n DESC"
@@ -107,10 +102,6 @@ def point_to(db: Database, person_id: int, version_id: int | None) -> None:
     if version_id is not None and version(db, version_id).person_id != person_id:
         raise NotFound(f"adapter version {version_id} is not one of p{person_id}'s")
     change(db, "UPDATE person SET current_version_id = ? WHERE id = ?", version_id, person_id)
-
-
-def listing(db: Database, limit: int = 500) -> list[Row]:
-    return rows(db, "SELECT * FROM adapter_version ORDER BY id DESC LIMIT ?", limit)
 
 
 def _version(row: Row) -> AdapterVersion:

@@ -14,8 +14,9 @@ from claasbot.storage import sessions
 from claasbot.web import reading
 from claasbot.web.access import COOKIE, VISITOR, Visitor
 from claasbot.web.events import event_of
+from claasbot.web.frames import Frame, Subscription
 from claasbot.web.parts import PARTS
-from claasbot.web.playground import Frame, Playground, Subscription
+from claasbot.web.playground import Playground
 
 _HEARTBEAT_S = 15.0
 _WRITE_S = 30.0

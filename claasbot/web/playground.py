@@ -7,84 +7,28 @@ away reads the transcript from the store and goes on from `hello`.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from claasbot.domain.conversation import ChatAddress, ChatEvent, Pressed, Reply, Said
 from claasbot.errors import ChatError
 from claasbot.ports import Accept, Mark
 from claasbot.services.clock import Clock, utc_now
 from claasbot.storage.rows import text_of
-
-FrameKind = Literal["hello", "said", "reply-started", "delta", "reply-finished", "notice", "mark", "reload"]
+from claasbot.web.frames import Frame, FrameKind, Subscription
 
 QUEUE_FRAMES = 1_024
+"""What a tab may be behind before it must reload: a long answer has a few hundred."""
 _KEPT_NOTICES = 30
 _SEEN_KEYS = 200
 _FILE = "file_text"
 """An export is fetched from its own address: it may be large, and is kept nowhere."""
 CHAT = "main"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One server-sent event."""
-
-    frame_id: int
-    kind: FrameKind
-    data: dict[str, Any]
-
-
-class Subscription:
-    """One tab. What does not fit its queue is dropped, and the tab is told to reload."""
-
-    def __init__(self, limit: int) -> None:
-        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(limit)
-        self._is_closed = False
-
-    def put(self, frame: Frame) -> bool:
-        """False when the tab was too slow: it gets `reload` and nothing more."""
-        if self._is_closed:
-            return False
-        if not self._frames.full():
-            self._frames.put_nowait(frame)
-            return True
-        self.close(Frame(frame_id=frame.frame_id, kind="reload", data={}))
-        return False
-
-    def close(self, last: Frame | None = None) -> None:
-        """Drop what waits and end; `last` is still delivered."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        while not self._frames.empty():
-            self._frames.get_nowait()
-        if last is not None:
-            self._frames.put_nowait(last)
-        if not self._frames.full():
-            self._frames.put_nowait(None)
-
-    async def next(self) -> Frame | None:
-        """The next frame; None once the subscription has ended."""
-        if self._is_closed and self._frames.empty():
-            return None
-        return await self._frames.get()
-
-    def left(self) -> list[Frame]:
-        """What waits now."""
-        found = []
-        while not self._frames.empty():
-            if (frame := self._frames.get_nowait()) is not None:
-                found.append(frame)
-        return found
-
-    async def __aiter__(self) -> AsyncIterator[Frame]:
-        while (frame := await self.next()) is not None:
-            yield frame
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,7 +85,7 @@ class _Chat:
             "notice": reply.notice,
             "finish_reason": reply.data.get("finish_reason"),
             "fell_back": bool(reply.data.get("fell_back")),
-            "data": {name: value for name, value in reply.data.items() if name != _FILE},
+            "data": {name: _json_safe(value) for name, value in reply.data.items() if name != _FILE},
         }
 
     def keep(self, reply: Reply, shown: dict[str, Any]) -> None:
@@ -275,6 +219,11 @@ class PlaygroundWriter:
             self._chat.keep(reply, shown)
         self._chat.publish("reply-finished", reply_id=self._reply.reply_id, reply_to=self._reply.reply_to, **shown)
         return str(shown["message_key"])
+
+
+def _json_safe(value: object) -> object:
+    """JSON has no NaN and no infinity: a browser refuses the whole frame."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _drop_until(waiting: dict[str, dict[str, str]], last: str | None) -> None:

@@ -1,7 +1,9 @@
 // The playground: what the stream tells becomes state, state becomes the log and the panel. The bot decides, not the page.
 
-import { get, newKey, post, Refused } from "./net.js";
+import { compare } from "./compare.js";
+import { trouble } from "./health.js";
 import { Log } from "./log.js";
+import { get, newKey, post, Refused } from "./net.js";
 
 const by = (id) => document.getElementById(id);
 const consentText = document.querySelector("main").dataset.consentText;
@@ -34,9 +36,9 @@ function connect() {
   on("notice", noticed);
   on("mark", (data) => { state.marks.set(data.message_key, data.mark); draw(); refreshSoon(); });
   on("reload", connect);
-  stream.addEventListener("open", () => banner("connection", ""));
+  stream.addEventListener("open", () => trouble("connection", ""));
   stream.addEventListener("error", () => {
-    banner("connection", "The connection to claasbot is interrupted. Trying again…");
+    trouble("connection", "The connection to claasbot is interrupted. Trying again…");
     if (stream.readyState === EventSource.CLOSED) setTimeout(checkSession, 2000);
   });
 }
@@ -280,8 +282,7 @@ async function act(name, item, detail) {
   if (name === "react") {
     isSent = await send("reacted", { message_key: item.messageKey, reaction: detail.thumb === "up" ? "👍" : "👎", removed: detail.removed });
   } else if (name === "press" && detail === "compare") {
-    by("compare-question").value = lastQuestion();
-    await compare();
+    await compare(lastQuestion());
   } else if (name === "press") {
     isSent = await send("pressed", { action: detail, message_key: item.messageKey });
   } else if (name === "retry") {
@@ -326,8 +327,7 @@ async function command(line, key) {
   const argument = line.slice(name.length).trim();
   if (name === "stop") return send("stopped", {}, key);
   if (name === "compare") {
-    by("compare-question").value = argument || lastQuestion();
-    await compare();
+    await compare(argument || lastQuestion());
     return true;
   }
   return send("commanded", { command: name, argument }, key);
@@ -335,53 +335,6 @@ async function command(line, key) {
 
 function lastQuestion() {
   return state.turns.filter((turn) => turn.role === "user").at(-1)?.text ?? "";
-}
-
-async function compare() {
-  const question = by("compare-question").value.trim();
-  if (question === "") {
-    by("compare-question").focus();
-    return;
-  }
-  by("compare-asked").textContent = question;
-  by("compare-wait").textContent = "Asking both versions…";
-  by("compare-wait").hidden = false;
-  by("compare-sides").hidden = true;
-  if (!by("compare-dialog").open) by("compare-dialog").showModal();
-  try {
-    const found = await post("/api/compare", { question });
-    for (const side of ["before", "now"]) {
-      by(`${side}-version`).textContent = found[side].version_name;
-      by(`${side}-version`).classList.toggle("base", found[side].version_name === "base");
-      by(`${side}-text`).textContent = found[side].text;
-    }
-    by("compare-wait").hidden = true;
-    by("compare-sides").hidden = false;
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    by("compare-wait").textContent = error.message;
-  }
-}
-
-// --- Health ---
-
-const troubles = new Map();
-function banner(source, text) {
-  if (text) troubles.set(source, text);
-  else troubles.delete(source);
-  by("banner").textContent = [...troubles.values()].join(" ");
-  by("banner").hidden = troubles.size === 0;
-}
-
-async function lookAtHealth() {
-  try {
-    const status = await get("/api/status");
-    const bad = status.lights.filter((light) => light.state === "down");
-    banner("health", bad.map((light) => `${light.name} is down${light.detail ? `: ${light.detail}` : ""}.`).join(" "));
-    banner("learning", status.is_learning ? "" : "Learning is paused by the admin: feedback is kept, and waits.");
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-  }
 }
 
 by("composer").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
@@ -397,7 +350,6 @@ by("opt-out").addEventListener("click", () => act("optout", {}, ""));
 by("undo").addEventListener("click", () => act("undo", {}, ""));
 by("reset").addEventListener("click", () => act("reset", {}, ""));
 by("forget").addEventListener("click", () => { closePanel(); act("forget", {}, ""); });
-by("compare-form").addEventListener("submit", (event) => { event.preventDefault(); compare(); });
 by("panel-toggle").addEventListener("click", () => {
   const isOpen = by("panel").classList.toggle("open");
   by("panel-toggle").setAttribute("aria-expanded", String(isOpen));
@@ -409,6 +361,4 @@ function closePanel() {
 }
 
 connect();
-lookAtHealth();
-setInterval(() => { if (!document.hidden) lookAtHealth(); }, 5000);
 by("say").focus();

@@ -30,7 +30,7 @@ def test_one_piece_of_feedback_is_enough():
 
 def test_a_second_remark_gets_its_moment():
     assert decide((someone(newest=0.4),), NOW, RULES) == Wait(
-        until=NOW + timedelta(seconds=0.6), reason="debounce, cooldown or back-off"
+        until=NOW + timedelta(seconds=0.6), reason="debounce or cooldown"
     )
 
 

@@ -5,12 +5,21 @@ import itertools
 import pytest
 
 from claasbot.domain import adapter, experience
-from claasbot.domain.experience import why_not
+from claasbot.domain.experience import Trainable, why_not
 from claasbot.domain.person import CONSENT_VERSION, Consent
 from claasbot.errors import ImpossibleTransition
 
 YES = Consent(state="granted", text_version=CONSENT_VERSION)
-FINE = {"consent": YES, "kind": "text", "is_whole": True, "n_tokens": 9, "staleness": 0, "max_staleness": 3}
+LIMITS = Trainable(is_on=True, max_staleness=3, max_tokens=60)
+FINE = {
+    "consent": YES,
+    "kind": "text",
+    "is_whole": True,
+    "n_tokens": 9,
+    "n_prompt_tokens": 50,
+    "staleness": 0,
+    "limits": LIMITS,
+}
 
 
 def test_a_consumed_experience_never_teaches_again():
@@ -58,3 +67,15 @@ def test_a_cut_off_answer_teaches_by_correction_only():
 def test_a_stale_answer_teaches_nothing():
     assert why_not(**{**FINE, "staleness": 3}) is None
     assert why_not(**{**FINE, "staleness": 4}) is not None
+
+
+def test_a_conversation_that_is_too_long_to_train_is_refused_with_both_numbers():
+    assert why_not(**{**FINE, "n_prompt_tokens": 51}) is None
+    reason = why_not(**{**FINE, "n_prompt_tokens": 52})
+    assert "61 tokens" in reason
+    assert "60" in reason
+
+
+def test_nothing_teaches_where_learning_is_switched_off():
+    off = Trainable(is_on=False, max_staleness=3, max_tokens=60)
+    assert why_not(**{**FINE, "limits": off}) == "learning is switched off here"

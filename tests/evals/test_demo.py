@@ -1,6 +1,5 @@
 """The demonstration's bookkeeping, on a server whose adapters of taught people obey."""
 
-from claasbot.domain.completion import Sampling
 from claasbot.domain.conversation import Message
 from claasbot.evals.demo import Stack, run_demo
 from claasbot.evals.report import write_report
@@ -26,12 +25,15 @@ async def test_each_arm_is_taught_and_scored_apart(tmp_path, settings, store):
     async with running_world(tmp_path, settings, store) as world:
         world.server.rules = (obeys_when_taught, *world.server.rules)
         stack = Stack(
-            chat=world.chat, platform="console", store=store, server=world.server, serving=world.cycle.serving
+            chat=world.chat,
+            platform="console",
+            store=store,
+            server=world.server,
+            serving=world.cycle.serving,
+            rules=world.cycle.rules.chat,
         )
         lines: list[str] = []
-        result = await run_demo(
-            stack, SUITE, seeds=range(1), n_feedbacks=2, sampling=Sampling(max_tokens=128), say=lines.append
-        )
+        result = await run_demo(stack, SUITE, seeds=range(1), n_feedbacks=2, say=lines.append)
         summary = result.summary()
         assert (summary["compliance_before"], summary["compliance_after"]) == (0.0, 1.0)
         assert (summary["control_no_learning"], summary["control_neutral"]) == (0.0, 0.0)

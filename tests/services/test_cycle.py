@@ -6,7 +6,7 @@ import pytest
 
 from claasbot.domain.conversation import Commanded
 from claasbot.storage import conversations, lessons, people, versions
-from claasbot.storage.rows import one, rows
+from claasbot.storage.rows import insert, one, rows
 
 
 async def test_one_piece_of_feedback_makes_the_next_answer_come_from_a_new_version(world):
@@ -374,3 +374,77 @@ async def test_a_lesson_whose_parent_was_undone_meanwhile_is_learned_again_from_
     assert (current.name, current.parent_id) == ("p1.v3", None)
     jobs = [row["state"] for row in await world.store.run(lessons.lesson_list)]
     assert jobs == ["promoted", "abandoned", "promoted"]
+
+
+async def test_the_undo_button_of_a_lesson_takes_back_that_lesson_only(world):
+    await world.taught()
+    await world.taught(said="In verse.")
+    undo = [
+        button.action
+        for notice in world.chat.said_to("ada", "notice")
+        for button in notice.buttons
+        if button.label == "Undo"
+    ]
+    assert "not the last one" in (await world.chat.press("ada", undo[0])).text
+    assert "p1.v1" in (await world.chat.press("ada", undo[1])).text
+    assert "not the last one" in (await world.chat.press("ada", undo[1])).text
+    assert (await world.chat.say("ada", "Hm?")).version_name == "p1.v1"
+
+
+async def test_consent_withdrawn_during_a_lesson_rejects_its_version_also_if_it_is_given_again(world):
+    await world.chat.command("ada", "optin")
+    reply = await world.chat.say("ada", "What is rain?")
+    hold = asyncio.Event()
+    world.engine.faults.before_step = hold.wait
+    await world.chat.command("ada", "feedback", "Shorter.", str(reply.completion_id))
+    await world.chat.wait_mark(str(reply.completion_id), "queued")
+    await world.chat.command("ada", "optout")
+    await world.chat.command("ada", "optin")
+    hold.set()
+    await world.cycle.settled()
+    assert (await world.chat.say("ada", "Hm?")).version_name == "base"
+    assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
+
+
+async def test_feedback_on_a_conversation_that_is_too_long_to_train_says_so(world):
+    await world.chat.command("ada", "optin")
+    reply = await world.chat.say("ada", "x" * 2100)
+    noted = await world.chat.command("ada", "feedback", "Shorter.", str(reply.completion_id))
+    assert "at most 2,048" in noted.text
+    assert not noted.data["will_teach"]
+
+
+async def test_a_message_that_does_not_fit_the_window_is_no_part_of_the_conversation(world):
+    refused = await world.chat.say("ada", "ä" * 7990)
+    assert "tokens" in refused.text
+    await world.chat.say("ada", "Hello?")
+    assert [message.content for message in world.server.seen.requests[-1].messages] == ["Hello?"]
+
+
+async def test_an_update_that_cannot_be_read_any_more_is_closed_and_the_next_one_handled(world):
+    def poison(db):
+        address = world.chat.chat_of("ada")
+        insert(
+            db, "inbox", platform=address.platform, bot_account=address.bot_account, chat=address.chat,
+            account="ada", update_key="old", event_json='{"kind": "Sang"}', received_at="t",
+        )  # fmt: skip
+
+    await world.store.run(poison)
+    assert (await world.chat.say("ada", "Hello?")).version_name == "base"
+    closed = await world.store.run(one, "SELECT error, handled_at FROM inbox WHERE update_key = 'old'")
+    assert closed["error"] == "not readable: KeyError"
+    assert closed["handled_at"]
+
+
+async def test_a_job_folder_that_cannot_be_written_is_a_failed_attempt_not_a_stuck_queue(world):
+    async def full_disk() -> None:
+        world.engine.faults.before_step = _no_wait
+        raise OSError(28, "No space left on device")
+
+    world.engine.faults.before_step = full_disk
+    assert await world.taught() == "p1.v1"
+    assert (await world.store.run(one, "SELECT attempts FROM job"))["attempts"] == 1
+
+
+async def _no_wait() -> None:
+    await asyncio.sleep(0)

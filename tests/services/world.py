@@ -1,4 +1,4 @@
-"""The whole cycle without hardware, for tests: a store in memory, the scripted server, the dry-run engine, the console."""
+"""The cycle without hardware, for tests: a store in memory, the scripted server, the dry-run engine, the console."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from typing import Any
 from claasbot.domain.conversation import Button, Reply, Said
 from claasbot.storage.rows import text_of
 from claasbot.web.api import encoded
-from claasbot.web.playground import Frame, Playground
+from claasbot.web.frames import Frame
+from claasbot.web.playground import Playground
 
 from .conftest import NOON
 
@@ -159,3 +160,12 @@ def test_a_frame_is_one_event_whatever_is_in_it():
     lines = encoded(frame).decode().split("\n")
     assert lines[:2] == ["id: 3", "event: delta"] and lines[3:] == ["", ""]
     assert json.loads(lines[2].removeprefix("data: ")) == frame.data
+
+
+async def test_a_number_that_json_cannot_say_does_not_break_the_page(site):
+    playground = site.parts.playground
+    data: dict[str, object] = {"before_nats": float("nan"), "after_nats": float("inf"), "version": "p1.v1"}
+    await playground.send(playground.address, Reply(text="Learned.", notice=True, data=data))
+    text = await (await site.http.get("/api/transcript")).text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert json.loads(text)["notices"][0]["data"] == {"before_nats": None, "after_nats": None, "version": "p1.v1"}
