@@ -56,7 +56,7 @@ def _from_layer_number(name: str) -> str:
 def _matrices(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(module, A, B) as float32, sorted by module."""
     halves: dict[str, dict[str, np.ndarray]] = {}
-    for tensor_name, tensor in safetensors.deserialize(path.read_bytes()):
+    for tensor_name, tensor in safetensors.deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
         module, part = tensor_name.removesuffix(".weight").rsplit(".", 1)
         if part not in ("lora_A", "lora_B"):
             raise UnsupportedAdapter(f"{path} holds {tensor_name!r}; expected lora_A and lora_B of linear layers only")
@@ -84,8 +84,9 @@ def _cast(values: np.ndarray, dtype: Dtype) -> np.ndarray:
         case "float16":
             return values.astype("<f2")
         case "bfloat16":
-            bits = np.ascontiguousarray(values, "<f4").view("<u4")
-            return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+            bits: np.ndarray = np.ascontiguousarray(values, "<f4").view("<u4")
+            rounded: np.ndarray = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+            return rounded
 
 
 def _as_float32(values: np.ndarray, dtype: Dtype) -> np.ndarray:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ MANIFEST = "manifest.json"
 WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 OPTIMIZER = "optimizer.safetensors"
+
+_DELETE_TRIES = 20  # each failure of two that delete the same folder is progress of the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,17 +111,24 @@ def verify(folder: Path) -> Manifest:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder so that a crash leaves no half of it under its final name."""
-    if not folder.exists():
-        return
+    """Delete a folder. A crash leaves no half of it under its final name, and the next call deletes what is left."""
     doomed = folder.with_name(f".{folder.name}.doomed")
-    if doomed.exists():
-        shutil.rmtree(doomed)
-    folder.rename(doomed)
-    try:
-        shutil.rmtree(doomed)
-    except OSError:  # another process was writing into it under its old name
-        shutil.rmtree(doomed)
+    _delete(doomed)
+    with suppress(FileNotFoundError):
+        folder.rename(doomed)
+    _delete(doomed)
+
+
+def _delete(folder: Path) -> None:
+    """Also while another process writes into it under its old name, or deletes it too. No such folder is fine."""
+    for n_left in reversed(range(_DELETE_TRIES)):
+        if not folder.exists():
+            return
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if n_left == 0:
+                raise
 
 
 def write_aside(path: Path, text: str, *, mode: int = 0o600) -> None:

@@ -1,5 +1,7 @@
 """Version folders are whole or absent, and never change."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from claasbot import adapter_files
@@ -62,3 +64,28 @@ def test_a_folder_without_a_manifest_is_no_version(tmp_path):
 def test_what_a_crash_left_staged_is_thrown_away(tmp_path):
     (adapter_files.stage(tmp_path / "v1") / "half").write_text("x")
     assert list(adapter_files.stage(tmp_path / "v1").iterdir()) == []
+
+
+def test_removing_goes_on_where_a_crash_stopped_it(tmp_path):
+    made(tmp_path / "p1")
+    (tmp_path / "p1").rename(tmp_path / ".p1.doomed")
+    adapter_files.remove(tmp_path / "p1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_takes_the_leftover_of_a_crash_along(tmp_path):
+    made(tmp_path / "p1")
+    (tmp_path / "p1").rename(tmp_path / ".p1.doomed")
+    made(tmp_path / "p1", b"others")
+    adapter_files.remove(tmp_path / "p1")
+    adapter_files.remove(tmp_path / "p1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_may_remove_the_same_folder(tmp_path):
+    for n in range(50):
+        for version in ("v1", "v2"):
+            made(tmp_path / "p1" / version, str(n).encode())
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(adapter_files.remove, [tmp_path / "p1"] * 2))
+        assert list(tmp_path.iterdir()) == []

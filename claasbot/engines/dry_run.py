@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,13 +62,17 @@ class DryRunEngine:
         self.faults = EngineFaults()
         self.seen = JobsSeen()
         self._logprobs_of = logprobs_of
+        self._wanted: set[str] = set()
         self._is_closed = False
 
     async def run(self, job: TrainingJob) -> TrainingResult:
         if self._is_closed:
             raise EngineDown("the dry-run engine is closed; make another one")
         self.seen.ran.append(job)
+        self._wanted.add(job.job_id)
         await self.faults.before_step()
+        if job.job_id not in self._wanted:
+            raise EngineDown(f"job {job.job_id} was discarded while it ran")
         if self.faults.n_deaths > 0:
             self.faults.n_deaths -= 1
             raise EngineDown(f"the trainer died during job {job.job_id}; try again")
@@ -83,6 +87,12 @@ class DryRunEngine:
 
     async def discard(self, job_id: str) -> None:
         self.seen.discarded.append(job_id)
+        self._wanted.discard(job_id)
+
+    async def discard_all_but(self, job_ids: Collection[str]) -> None:
+        """Keeps nothing of a job but its id; discards what it ran."""
+        for job_id in sorted(self._wanted - set(job_ids)):
+            await self.discard(job_id)
 
     async def close(self) -> None:
         self._is_closed = True

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
@@ -39,6 +39,19 @@ class TrainerLimits:
     """Longest time without a heartbeat, or until a job is claimed."""
     start_s: float = 180.0
     poll_s: float = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """One call of `run`, from its beginning: it may wait for the trainer for minutes before its folder exists."""
+
+    job: TrainingJob
+    folder: Path
+    is_discarded: bool = False
+
+    def refuse_if_discarded(self) -> None:
+        if self.is_discarded:
+            raise EngineDown(f"job {self.job.job_id} was discarded while it ran")
 
 
 def trainer_command(*, jobs: Path, model: Path, threads: int, device: Literal["cpu", "cuda"]) -> tuple[str, ...]:
@@ -72,6 +85,8 @@ class LocalEngine:
         self._limits = limits
         self._clock = clock
         self._running = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._attempts: set[_Attempt] = set()
         self.child = Child(
             ChildSpec(
                 name="the trainer",
@@ -96,44 +111,67 @@ class LocalEngine:
         return self.child.is_ready
 
     async def run(self, job: TrainingJob) -> TrainingResult:
-        async with self._running:
-            if self.child.state.phase in ("stopped", "failed"):
-                await self.start()
-            await self.child.wait_ready(self._limits.start_s)
-            folder = self._jobs / job.job_id
-            try:
-                return await self._run(job, folder)
-            except asyncio.CancelledError:
-                await self._take_back(folder, "its job was taken back")
-                raise
-            except EngineDown:
-                await _in_thread(adapter_files.remove, folder)
-                raise
+        attempt = _Attempt(job, self._jobs / job.job_id)
+        self._attempts.add(attempt)
+        try:
+            async with self._running:
+                return await self._run_next(attempt)
+        finally:
+            self._attempts.discard(attempt)
 
     async def discard(self, job_id: str) -> None:
-        await _in_thread(adapter_files.remove, self._jobs / job_id)
+        """Also of a job that runs or waits: when this returns, nothing works on it any more or ever will.
+
+        What the trainer made of it may lie under the version's name: that is the caller's to delete, now safely.
+        """
+        folder = self._jobs / job_id
+        async with self._writing:
+            for attempt in self._attempts:
+                attempt.is_discarded = attempt.is_discarded or attempt.job.job_id == job_id
+            if _has(folder, JOB) and not _has(folder, RESULT) and not _has(folder, ERROR):
+                await self.child.restart("its job was discarded")  # unclaimed too: it may claim it while we look
+            await _in_thread(adapter_files.remove, folder)
+
+    async def discard_all_but(self, job_ids: Collection[str]) -> None:
+        """Of all jobs but these, as `discard` does: results that a crash left behind hold people's text."""
+        for job_id in sorted(await _in_thread(_job_ids, self._jobs) - set(job_ids)):
+            await self.discard(job_id)
 
     async def close(self) -> None:
         await self.child.stop()
 
     # --- inside
 
-    async def _run(self, job: TrainingJob, folder: Path) -> TrainingResult:
-        if not (folder / RESULT).exists():  # else it was done before we died, and not recorded
-            await _in_thread(_write_job, folder, job)
-            await self._until_done(folder)
-        return await _in_thread(_checked_result, folder, job)
+    async def _run_next(self, attempt: _Attempt) -> TrainingResult:
+        if self.child.state.phase in ("stopped", "failed"):
+            await self.start()
+        await self.child.wait_ready(self._limits.start_s)
+        try:
+            return await self._run(attempt)
+        except asyncio.CancelledError:
+            await self._take_back(attempt.folder, "its job was taken back")
+            raise
+        except EngineDown:
+            await _in_thread(adapter_files.remove, attempt.folder)
+            raise
 
-    async def _until_done(self, folder: Path) -> None:
+    async def _run(self, attempt: _Attempt) -> TrainingResult:
+        if not (attempt.folder / RESULT).exists():  # else it was done before we died, and not recorded
+            async with self._writing:
+                attempt.refuse_if_discarded()
+                await _in_thread(_write_job, attempt.folder, attempt.job)
+            await self._until_done(attempt)
+        return await _in_thread(_checked_result, attempt.folder, attempt.job)
+
+    async def _until_done(self, attempt: _Attempt) -> None:
         """Return when there is an outcome. Raises EngineDown when there can be none any more."""
-        generation = self.child.generation
+        folder, generation = attempt.folder, self.child.generation
         started = seen_at = self._clock()
         sign: object = None
         while not _has(folder, RESULT) and not _has(folder, ERROR):
+            attempt.refuse_if_discarded()
             if self.child.generation != generation or not self.child.is_ready:
                 raise EngineDown(f"the trainer died during job {folder.name}: {self.child.state.why}; try again")
-            if not _has(folder, JOB):
-                raise EngineDown(f"job {folder.name} was discarded while it ran")
             now = self._clock()
             if (latest := _sign_of_life(folder)) != sign:
                 sign, seen_at = latest, now
@@ -163,8 +201,9 @@ class LocalEngine:
         self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._jobs / READY).unlink(missing_ok=True)
         for folder in self._jobs.iterdir():
-            if folder.is_dir() and not (folder / RESULT).exists():
-                shutil.rmtree(folder)
+            is_leftover = folder.name.startswith(".")  # half deleted: nobody finds a result in it any more
+            if folder.is_dir() and (is_leftover or not (folder / RESULT).exists()):
+                adapter_files.remove(folder)
 
 
 async def _in_thread(work: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs) -> Value:
@@ -175,6 +214,12 @@ async def _in_thread(work: Callable[Given, Value], *args: Given.args, **kwargs: 
     except asyncio.CancelledError:
         await asyncio.gather(working, return_exceptions=True)
         raise
+
+
+def _job_ids(jobs: Path) -> set[str]:
+    """Of all folders, half deleted ones included: discarding such a job again deletes the rest."""
+    names = [folder.name for folder in jobs.iterdir() if folder.is_dir()] if jobs.exists() else []
+    return {name.removeprefix(".").removesuffix(".doomed") for name in names}
 
 
 def _write_job(folder: Path, job: TrainingJob) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from claasbot import adapter_files
 from claasbot.domain.adapter import AdapterVersion
 from claasbot.domain.completion import BASE
-from claasbot.errors import AdapterDamaged, ServerRefused
+from claasbot.errors import AdapterDamaged, AdapterNotLoaded, NotFound, ServerRefused
 from claasbot.ports import InferenceServer, ServerInfo
-from claasbot.storage import versions
+from claasbot.storage import people, versions
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Serving:
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._loaded: dict[str, int] = {}
         self._in_use: Counter[str] = Counter()
+        self._leaving: set[str] = set()
         self._freed = asyncio.Condition()
 
     async def info(self) -> ServerInfo:
@@ -60,7 +61,7 @@ class Serving:
         try:
             async with asyncio.timeout(self._load_wait_s):
                 await self.ensure_loaded(current)
-        except (TimeoutError, ServerRefused, AdapterDamaged) as error:
+        except (TimeoutError, ServerRefused, AdapterDamaged, NotFound) as error:
             log.warning("version %s is not ready (%s): the base model answers", current.name, type(error).__name__)
             return Policy(model=info.base_model, version=None, fell_back=True)
         return Policy(model=current.server_name, version=current)
@@ -69,6 +70,7 @@ class Serving:
         """Load a version unless this generation of the server holds it. Verifies its files first.
 
         A caller that gives up does not stop the load: the next answer finds it done.
+        Raises NotFound for a version of somebody who is being erased or gone.
         """
         info = await self._server.info()
         name = version.server_name
@@ -80,6 +82,8 @@ class Serving:
         await asyncio.shield(self._loads[name])
 
     async def _load(self, version: AdapterVersion, info: ServerInfo) -> None:
+        if (await self._store.run(people.person, version.person_id)).is_blocked:
+            raise NotFound(f"{version.name} is being deleted; the base model answers")
         folder = self._data / version.folder
         manifest = await asyncio.to_thread(adapter_files.verify, folder)
         if manifest.base_revision != info.base_revision:
@@ -110,6 +114,8 @@ class Serving:
         limit = (await self._server.info()).max_loras - 1
         async with self._freed:
             await self._freed.wait_for(lambda: name in self._in_use or len(self._in_use) < limit)
+            if name in self._leaving:
+                raise AdapterNotLoaded(f"{name!r} is being deleted; ask the base model")
             self._in_use[name] += 1
         try:
             yield
@@ -122,24 +128,57 @@ class Serving:
 
     async def retire(self, version: AdapterVersion) -> None:
         """Take a version that no longer answers from the server. Its folder stays."""
+        if version.server_name in self._leaving:
+            return  # `forget` does it, or it stays listed to show when the server was restarted
         self._loaded.pop(version.server_name, None)
         await self._server.unload(version.server_name)
 
-    async def forget(self, server_names: list[str]) -> bool:
-        """Wait until nobody is answered by these names, unload them and drop the worker's copies.
-
-        False when the server could not drop one: it must be restarted before the folder goes.
-        """
+    async def let_go(self, server_names: list[str]) -> None:
+        """Return when nobody is answered by these names and no load of them runs; no answer begins again."""
         async with self._freed:
+            self._leaving.update(server_names)
             await self._freed.wait_for(lambda: not any(name in self._in_use for name in server_names))
+        loads = [self._loads[name] for name in server_names if name in self._loads]
+        if loads:
+            await asyncio.wait(loads)
+        for name in server_names:
+            self._loaded.pop(name, None)
+
+    async def forget(self, server_names: list[str]) -> bool:
+        """Let go of these names, unload them and drop the worker's copies: it has one of all that was ever loaded.
+
+        False when the server could not drop one: it must be restarted before the folder goes. A server that never can
+        is not asked to unload either: what it lists shows when it was restarted (`leave_witness`).
+        """
+        await self.let_go(server_names)
+        if not (await self._server.info()).forgets_adapters:
+            return False
         held = await self._server.loaded()
         dropped = True
         for name in server_names:
-            self._loaded.pop(name, None)
             if name in held:
                 await self._server.unload(name)
-                dropped = await self._server.forget(name) and dropped
+            dropped = await self._server.forget(name) and dropped
         return dropped
+
+    async def leave_witness(self, leaving: list[AdapterVersion]) -> str:
+        """The name of one of these versions that the server lists, loaded for that if need be.
+
+        Nobody unloads it, so once it is listed no more the server was restarted, and every copy is gone.
+        """
+        held = await self._server.loaded()
+        for version in sorted(leaving, key=lambda version: version.server_name not in held):
+            if version.server_name not in held:
+                try:
+                    await self._server.load(version.server_name, self._data / version.folder)
+                except ServerRefused as error:
+                    log.info("version %s cannot be the witness: %s", version.name, error)
+                    continue
+            return version.server_name
+        raise ServerRefused("the server loads no version of the person; restart it and ask once more")
+
+    async def lists(self, server_name: str) -> bool:
+        return server_name in await self._server.loaded()
 
     async def close(self) -> None:
         for task in list(self._loads.values()):

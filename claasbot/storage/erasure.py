@@ -9,7 +9,21 @@ from datetime import datetime
 from sqlite_utils import Database
 
 from claasbot.storage import people, versions
-from claasbot.storage.rows import Row, change, insert, rows, text_of
+from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
+
+_OWNED = {
+    "inbox": "(platform, account) IN (SELECT platform, account FROM account WHERE person_id = ?)",
+    "turn": "conversation_id IN (SELECT id FROM conversation WHERE person_id = ?)",
+    **dict.fromkeys(
+        (
+            *("outbox", "experience", "feedback_event", "completion", "adapter_version"),
+            *("job", "conversation", "consent", "account"),
+        ),
+        "person_id = ?",
+    ),
+    "person": "id = ?",
+}
+"""Every table with rows of people, and which rows are one person's; in the order in which they can be deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,100 +35,79 @@ class Erasure:
     folder: str
     server_names: list[str]
     job_ids: list[str]
+    restart_witness: str | None
+    """A name that was left loaded in a server that cannot forget: once it is gone, the server was restarted."""
 
 
 def ask(db: Database, person_id: int, folder: str, now: datetime) -> Erasure:
     """Block the person and write down what will go."""
     people.block(db, person_id)
-    server_names = [version.server_name for version in versions.of_person(db, person_id)]
-    job_ids = [str(row["id"]) for row in rows(db, "SELECT id FROM job WHERE person_id = ?", person_id)]
     erasure_id = insert(
-        db,
-        "erasure",
-        person_id=person_id,
-        state="asked",
-        folders_json=json.dumps([folder]),
-        server_names_json=json.dumps(server_names),
-        job_ids_json=json.dumps(job_ids),
-        asked_at=text_of(now),
+        db, "erasure", person_id=person_id, state="asked", folders_json=json.dumps([folder]), asked_at=text_of(now)
     )
-    return Erasure(
-        erasure_id=erasure_id, person_id=person_id, folder=folder, server_names=server_names, job_ids=job_ids
-    )
+    return _collected(db, the(db, "erasure", "SELECT * FROM erasure WHERE id = ?", erasure_id))
 
 
-def unfinished(db: Database) -> list[Erasure]:
-    return [
-        Erasure(
-            erasure_id=row["id"],
-            person_id=row["person_id"],
-            folder=json.loads(row["folders_json"])[0],
-            server_names=json.loads(row["server_names_json"]),
-            job_ids=json.loads(row["job_ids_json"]),
-        )
-        for row in rows(db, "SELECT * FROM erasure WHERE state = 'asked' ORDER BY id")
-    ]
+def unfinished(db: Database) -> list[int]:
+    return [row["id"] for row in rows(db, "SELECT id FROM erasure WHERE state = 'asked' ORDER BY id")]
 
 
-def done(db: Database, erasure_id: int, now: datetime) -> None:
-    change(db, "UPDATE erasure SET state = 'done', done_at = ? WHERE id = ?", text_of(now), erasure_id)
+def collect(db: Database, erasure_id: int) -> Erasure | None:
+    """All that was written down, and what a job that was running has made since; None when it is done already."""
+    row = one(db, "SELECT * FROM erasure WHERE id = ? AND state = 'asked'", erasure_id)
+    return None if row is None else _collected(db, row)
 
 
-def delete_rows(db: Database, person_id: int) -> dict[str, int]:
-    """Delete every row of a person, one transaction; returns the counts for the receipt."""
+def leave_witness(db: Database, erasure_id: int, server_name: str) -> None:
+    change(db, "UPDATE erasure SET restart_witness = ? WHERE id = ?", server_name, erasure_id)
+
+
+def finish(db: Database, asked: Erasure, now: datetime) -> dict[str, int]:
+    """Delete every row of the person, one transaction; returns the counts for the receipt."""
     db.conn.execute("PRAGMA defer_foreign_keys = ON")
     counts = {
-        "inbox": change(
-            db,
-            "DELETE FROM inbox WHERE (platform, account) IN"
-            " (SELECT platform, account FROM account WHERE person_id = ?)",
-            person_id,
-        ),
-        "turn": change(
-            db,
-            "DELETE FROM turn WHERE conversation_id IN (SELECT id FROM conversation WHERE person_id = ?)",
-            person_id,
-        ),
+        table: change(db, f"DELETE FROM {table} WHERE {which}", asked.person_id)  # noqa: S608
+        for table, which in _OWNED.items()
     }
-    for table in (
-        "outbox", "experience", "feedback_event", "completion", "adapter_version", "job", "conversation", "consent",
-        "account",
-    ):  # fmt: skip
-        counts[table] = change(db, f"DELETE FROM {table} WHERE person_id = ?", person_id)  # noqa: S608
-    counts["person"] = change(db, "DELETE FROM person WHERE id = ?", person_id)
+    change(db, "UPDATE erasure SET state = 'done', done_at = ? WHERE id = ?", text_of(now), asked.erasure_id)
     return counts
 
 
-_EXPORTED = {
-    "accounts": "SELECT platform, account FROM account WHERE person_id = ? ORDER BY id",
-    "consent": "SELECT platform, chat, text_version, state, at FROM consent WHERE person_id = ? ORDER BY id",
-    "turns": (
-        "SELECT turn.role, turn.text, turn.created_at, turn.completion_id, turn.replaced_at FROM turn"
-        " JOIN conversation ON conversation.id = turn.conversation_id WHERE conversation.person_id = ? ORDER BY turn.id"
-    ),
-    "answers": (
-        "SELECT id, version_name, text, finish_reason, sampling_json, token_ids_json, logprobs_json, created_at"
-        " FROM completion WHERE person_id = ? ORDER BY id"
-    ),
-    "feedback": (
-        "SELECT id, completion_id, kind, text, created_at, withdrawn_at FROM feedback_event"
-        " WHERE person_id = ? ORDER BY id"
-    ),
-    "experiences": (
-        "SELECT id, completion_id, feedback_event_id, state, reason, job_id, changed_at FROM experience"
-        " WHERE person_id = ? ORDER BY id"
-    ),
-    "versions": (
-        "SELECT n, state, folder, weights_sha256, created_at, changed_at FROM adapter_version"
-        " WHERE person_id = ? ORDER BY n"
-    ),
-    "lessons": (
-        "SELECT id, version_n, state, reason, recipe_json, result_json, verdict_json, created_at, finished_at"
-        " FROM job WHERE person_id = ? ORDER BY created_at"
-    ),
-}
+def export(db: Database, person_id: int) -> dict[str, list[dict[str, object]]]:
+    """Every row that an erasure would delete, by table. Weights stay files: their rows name the folders."""
+    return {
+        table: [
+            _readable(row)
+            for row in rows(db, f"SELECT * FROM {table} WHERE {which} ORDER BY rowid", person_id)  # noqa: S608
+        ]
+        for table, which in _OWNED.items()
+    }
 
 
-def export(db: Database, person_id: int) -> dict[str, list[Row]]:
-    """All that is stored about a person, by kind."""
-    return {kind: rows(db, sql, person_id) for kind, sql in _EXPORTED.items()}
+def _readable(row: Row) -> dict[str, object]:
+    """JSON columns as values: text in them is escaped, which nobody can read. Emptied ones stay empty."""
+    return {name: json.loads(value) if name.endswith("_json") and value else value for name, value in row.items()}
+
+
+def _collected(db: Database, row: Row) -> Erasure:
+    """Names are only ever added: the rows that they come from may be gone after a crash."""
+    person_id = row["person_id"]
+    server_names = [version.server_name for version in versions.of_person(db, person_id)]
+    job_ids = [str(job["id"]) for job in rows(db, "SELECT id FROM job WHERE person_id = ?", person_id)]
+    server_names = list(dict.fromkeys([*json.loads(row["server_names_json"]), *server_names]))
+    job_ids = list(dict.fromkeys([*json.loads(row["job_ids_json"]), *job_ids]))
+    change(
+        db,
+        "UPDATE erasure SET server_names_json = ?, job_ids_json = ? WHERE id = ?",
+        json.dumps(server_names),
+        json.dumps(job_ids),
+        row["id"],
+    )
+    return Erasure(
+        erasure_id=row["id"],
+        person_id=person_id,
+        folder=json.loads(row["folders_json"])[0],
+        server_names=server_names,
+        job_ids=job_ids,
+        restart_witness=row["restart_witness"],
+    )

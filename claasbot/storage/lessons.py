@@ -240,11 +240,12 @@ def job(db: Database, job_id: str) -> StoredJob:
 
 
 def open_jobs(db: Database, now: datetime) -> list[StoredJob]:
-    """Jobs that a crash or a back-off left open and that may go on now, oldest first."""
+    """Jobs that a crash or a back-off left open and that may go on now, oldest first; of nobody who is being erased."""
     found = rows(
         db,
-        "SELECT * FROM job WHERE state IN ('leased', 'trained') AND (not_before IS NULL OR not_before <= ?)"
-        " ORDER BY created_at",
+        "SELECT job.* FROM job JOIN person ON person.id = job.person_id"
+        " WHERE job.state IN ('leased', 'trained') AND (job.not_before IS NULL OR job.not_before <= ?)"
+        " AND person.is_blocked = 0 ORDER BY job.created_at",
         text_of(now),
     )
     return [_job(row) for row in found]

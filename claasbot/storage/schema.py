@@ -217,6 +217,7 @@ CREATE TABLE erasure (
     folders_json TEXT NOT NULL DEFAULT '[]',
     server_names_json TEXT NOT NULL DEFAULT '[]',
     job_ids_json TEXT NOT NULL DEFAULT '[]',
+    restart_witness TEXT,
     asked_at TEXT NOT NULL,
     done_at TEXT
 ) STRICT;

@@ -71,7 +71,8 @@ class Lesson:
     def learn(self, state: AdamState) -> Learned:
         """Up to `n_steps` optimizer steps on the adapter, in place.
 
-        A loss or gradient that is not finite makes no step: the parent's weights come back and `finite` is False.
+        Where a loss, gradient or logprob is not finite no step is made, or the last one was wrong: the parent's weights
+        come back and `finite` is False.
         """
         adapter, recipe = self._policy.adapter, self._recipe
         parent_weights = adapter.weights.clone()
@@ -85,15 +86,18 @@ class Lesson:
             with self._watch("optimizer"):
                 norm = clip(adapter.gradient, recipe.clip_norm)
                 if not (math.isfinite(loss) and math.isfinite(norm)):
-                    adapter.weights.copy_(parent_weights)
-                    return Learned(before=before, after=before, steps=tuple(steps), finite=False)
+                    break
                 adamw_step(adapter.weights, adapter.gradient, state, recipe)
             steps.append(_metrics(loss, norm, kl_nats, readings))
-        after = tuple(self.read(index) for index in range(len(self._samples)))
-        return Learned(before=before, after=after, steps=tuple(steps), finite=True)
+        else:
+            after = tuple(self._read(index) for index in range(len(self._samples)))
+            if all(bool(torch.isfinite(row.divergence + row.kl_from_start).all()) for row in after):
+                return Learned(before=before, after=after, steps=tuple(steps), finite=True)
+        adapter.weights.copy_(parent_weights)
+        return Learned(before=before, after=before, steps=tuple(steps), finite=False)
 
     @torch.no_grad()
-    def read(self, index: int) -> Reading:
+    def _read(self, index: int) -> Reading:
         """The student on one sample, now."""
         sample = self._samples[index]
         with self._watch("score"):

@@ -81,7 +81,8 @@ def runs_of(slots: np.ndarray) -> Iterator[Run]:
 
 def plan_of(slots: np.ndarray) -> Plan:
     """Long runs alone, everything shorter in one group."""
-    long, short = [], []
+    long: list[Run] = []
+    short: list[Run] = []
     for run in runs_of(slots):
         (long if run.end - run.start >= LONG_RUN_TOKENS else short).append(run)
     return Plan(runs=tuple(long), group=_group_of(short) if short else None)

@@ -109,11 +109,11 @@ async function finished(data) {
 const fellBack = new Set();
 
 function noticed(data) {
-  state.notices.set(data.message_key, data);
   if (data.data.reset || data.data.forgotten) {
-    state.waiting.clear();
-    state.marks.clear();
+    state.turns = [];
+    for (const kept of [state.notices, state.waiting, state.marks]) kept.clear();
   }
+  state.notices.set(data.message_key, data);
   if (data.data.problem) {
     if (state.open?.text === "") state.open = null;
     // Their text stays in sight, to be copied or said otherwise; an answer that comes after all takes them in.

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,11 @@ def main(jobs: Path, behaviour: Path) -> None:
         sys.exit("trainer: the base model cannot be read")
     put(jobs / "trainer.json", json.dumps({"pid": os.getpid()}))
     while True:
-        for folder in sorted(jobs.iterdir()):
-            has = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-            if "job.json" in has and not has & {"result.json", "error.json"}:
-                do(folder, behaviour.read_text())
+        for folder in sorted(jobs.glob("[!.]*")):  # a dot: on its way out
+            with suppress(FileNotFoundError, NotADirectoryError):  # taken back meanwhile; our own trainer.json
+                has = {path.name for path in folder.iterdir()}
+                if "job.json" in has and not has & {"result.json", "error.json"}:
+                    do(folder, behaviour.read_text())
         time.sleep(0.005)
 
 
@@ -61,7 +63,7 @@ def do(folder: Path, word: str) -> None:
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
-            time.sleep(60)
+            wait_for(folder.parents[1] / "go")
         case "out of memory":
             put(folder / "error.json", json.dumps({"kind": "EngineError", "message": "out of memory", "retry": True}))
             return
@@ -81,6 +83,12 @@ def do(folder: Path, word: str) -> None:
         with (Path(job.folder) / "adapter_model.safetensors").open("ab") as file:
             file.write(b"!")
     put(folder / "result.json", result_to_json(result))
+
+
+def wait_for(go: Path) -> None:
+    """Whatever becomes of the job folder meanwhile."""
+    while not go.exists():
+        time.sleep(0.005)
 
 
 def put(path: Path, text: str) -> None:

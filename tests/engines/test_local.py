@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -163,6 +164,65 @@ async def test_a_discarded_job_ends(make: Callable[..., LocalEngine], job: Train
         await running
 
 
+async def test_nothing_works_on_a_job_any_more_once_it_is_discarded(
+    make: Callable[..., LocalEngine], job: TrainingJob, tmp_path: Path
+) -> None:
+    engine = make("hang")
+    running = asyncio.create_task(engine.run(job))
+    await appears(tmp_path / "jobs" / job.job_id / "claimed")
+    pid = json.loads((tmp_path / "jobs" / job.job_id / "claimed").read_text())["pid"]
+    await engine.discard(job.job_id)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    (tmp_path / "go").touch()
+    with pytest.raises(EngineDown, match="discarded"):
+        await running
+    assert not (tmp_path / "jobs" / job.job_id).exists()
+    await engine.child.wait_ready(30)
+    assert not (tmp_path / "adapters" / "v1").exists()
+    assert (await engine.run(job)).job_id == job.job_id
+
+
+async def test_a_job_that_is_discarded_while_it_waits_for_the_trainer_is_never_written(
+    make: Callable[..., LocalEngine], job: TrainingJob, tmp_path: Path
+) -> None:
+    engine = make()
+    running = asyncio.create_task(engine.run(job))
+    await asyncio.sleep(0)  # it starts the trainer
+    await engine.discard(job.job_id)
+    with pytest.raises(EngineDown, match="discarded"):
+        await running
+    assert not (tmp_path / "jobs" / job.job_id).exists()
+    assert not (tmp_path / "adapters" / "v1").exists()
+
+
+async def test_discarding_a_job_that_is_over_leaves_the_trainer_alone(
+    make: Callable[..., LocalEngine], job: TrainingJob
+) -> None:
+    engine = make()
+    await engine.run(job)
+    await engine.discard(job.job_id)
+    assert engine.is_ready()
+    assert engine.child.generation == 1
+
+
+async def test_results_whose_job_is_over_can_be_discarded_together(
+    make: Callable[..., LocalEngine], job: TrainingJob, tmp_path: Path
+) -> None:
+    engine = make()
+    other = TrainingEngineContract().job(tmp_path / "adapters", n=2)
+    for done in (job, other):
+        await engine.run(done)
+    assert (tmp_path / "jobs" / job.job_id / "job.json").exists()
+    await engine.discard_all_but([other.job_id])
+    assert {path.name for path in (tmp_path / "jobs").iterdir() if path.is_dir()} == {other.job_id}
+    assert engine.child.generation == 1
+
+
+async def test_discarding_all_is_fine_before_there_is_any(make: Callable[..., LocalEngine]) -> None:
+    await make().discard_all_but([])
+
+
 async def test_a_result_from_before_a_crash_is_taken_and_not_made_again(
     make: Callable[..., LocalEngine], job: TrainingJob, tmp_path: Path
 ) -> None:
@@ -179,6 +239,18 @@ async def test_jobs_that_nobody_waits_for_are_gone_before_the_trainer_starts(
     leftover = tmp_path / "jobs" / "f00d"
     leftover.mkdir(parents=True)
     (leftover / "job.json").write_text("{}")
+    engine = make()
+    await engine.start()
+    assert not leftover.exists()
+
+
+async def test_a_job_that_was_half_deleted_is_gone_before_the_trainer_starts(
+    make: Callable[..., LocalEngine], tmp_path: Path
+) -> None:
+    leftover = tmp_path / "jobs" / ".f00d.doomed"
+    leftover.mkdir(parents=True)
+    for name in ("job.json", "result.json"):
+        (leftover / name).write_text("{}")
     engine = make()
     await engine.start()
     assert not leftover.exists()

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from claasbot.domain.conversation import Message
 from claasbot.domain.hindsight import teacher_messages
@@ -20,8 +19,14 @@ pytestmark = pytest.mark.real
 MODEL = Path(__file__).parents[2] / "data/var/models/SmolLM2-135M-Instruct"
 HINT = "Please answer in one short sentence."
 LESSONS = (
-    ("Why is the sky blue?", "The sky looks blue because of the way light is scattered. Sunlight is made of many colours, and"),
-    ("How do I boil an egg?", "To boil an egg, you will need a pot and some water. First, fill the pot with water. Then,"),
+    (
+        "Why is the sky blue?",
+        "The sky looks blue because of the way light is scattered. Sunlight is made of many colours, and",
+    ),
+    (
+        "How do I boil an egg?",
+        "To boil an egg, you will need a pot and some water. First, fill the pot with water. Then,",
+    ),
     ("What is a budget?", "A budget is a plan for your money. It lists what you earn and what you spend. For example,"),
 )
 
@@ -35,11 +40,15 @@ def policy() -> Policy:
 
 def test_a_few_lessons_move_the_student_towards_the_hinted_teacher(policy: Policy, tmp_path: Path) -> None:
     probes = Probes(policy, suites_dir() / "probes.json")
-    held_out = _experience(policy, 9, "What is gravity?", "Gravity is a force that pulls things towards each other. It is what")
+    held_out = _experience(
+        policy, 9, "What is gravity?", "Gravity is a force that pulls things towards each other. It is what"
+    )
     wanted_before = _teachers_wish(policy, held_out)
     results: list[TrainingResult] = []
     for number, (question, answer) in enumerate(LESSONS, start=1):
-        results.append(run_job(_job(policy, tmp_path, number, _experience(policy, number, question, answer)), policy, probes))
+        results.append(
+            run_job(_job(policy, tmp_path, number, _experience(policy, number, question, answer)), policy, probes)
+        )
     for result in results:
         assert result.finite
         assert result.learned[0].after_nats < result.learned[0].before_nats

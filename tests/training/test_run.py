@@ -183,6 +183,19 @@ def test_a_loss_that_is_not_finite_makes_no_step(policy: Policy, probes: Probes,
     assert result_from_json(result_to_json(result)) == result
 
 
+@pytest.mark.parametrize("n_steps", [1, 2])
+def test_a_step_that_breaks_the_weights_brings_the_parent_back(
+    policy: Policy, probes: Probes, tmp_path: Path, n_steps: int
+) -> None:
+    recipe = replace(RECIPE, learning_rate=1e30, n_steps=n_steps)
+    result = run_job(make_job(policy, tmp_path, recipe=recipe), policy, probes)
+    assert not result.finite
+    assert len(result.steps) == 1
+    assert result.delta_norm == result.kl_new_old_nats == 0.0
+    assert result.new_logprobs == result.parent_logprobs
+    assert result_from_json(result_to_json(result)) == result
+
+
 def test_a_prompt_that_renders_differently_is_refused_by_position(
     policy: Policy, probes: Probes, tmp_path: Path
 ) -> None:

@@ -108,7 +108,7 @@ async def test_from_the_first_message_to_the_lesson_and_back(page):
     for mark in ("noted", "queued", "learned"):
         await page.see("mark", message_key=first["message_key"], mark=mark)
     told = await page.see("notice")
-    assert "p1.v1" in told["text"] and [one["action"] for one in told["buttons"]] == ["compare", "undo"]
+    assert "p1.v1" in told["text"] and [one["label"] for one in told["buttons"]] == ["See difference", "Undo"]
 
     facts = await page.transcript()
     assert (facts["version_name"], facts["consent"]) == ("p1.v1", "granted")
