@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -89,7 +89,11 @@ class TrainingEngine(Protocol):
     def is_ready(self) -> bool: ...
 
     async def discard(self, job_id: str) -> None:
-        """Delete what the engine keeps of a job: it holds people's text."""
+        """Delete what the engine keeps of a job: it holds people's text. Nothing works on it once this returns."""
+        ...
+
+    async def discard_all_but(self, job_ids: Collection[str]) -> None:
+        """Discard what a crash left of jobs that are over."""
         ...
 
     async def close(self) -> None: ...

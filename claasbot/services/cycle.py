@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from claasbot.domain.experience import Trainable
@@ -24,7 +25,7 @@ from claasbot.services.receiving import Receiving
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
 from claasbot.services.telling import Telling
-from claasbot.storage import switches
+from claasbot.storage import lessons, switches
 from claasbot.storage.store import Store
 
 _RESUME_S = 30.0
@@ -77,6 +78,8 @@ class Cycle:
 
     async def run(self) -> None:
         """The stages side by side, until cancelled. A crash anywhere resumes from rows."""
+        jobs = await self.store.run(lessons.open_jobs, datetime.max.replace(tzinfo=UTC))
+        await self.outside.engine.discard_all_but([job.job_id for job in jobs])
         async with asyncio.TaskGroup() as group:
             group.create_task(keep_doing("erasing", self._resume_erasures, asyncio.Event()))
             for stage in (self.receiving, self.learning, self.promoting, self.telling):

@@ -129,7 +129,8 @@ class Receiving:
                 await self._give_up(client, update, "My model does not come back. Please try again later.")
                 return True
             if attempts == 1:
-                await self._tell(client, update, "My model is starting again: I answer as soon as it is back.")
+                notice = Reply(text="My model is starting again: I answer as soon as it is back.", notice=True)
+                await self._tell(client, update, notice)
             await asyncio.sleep(min(10.0, self._retry_s * attempts))
             return False
         await self._store.run(inbox.handled, update.inbox_id, self._clock())
@@ -137,11 +138,11 @@ class Receiving:
 
     async def _give_up(self, client: ChatClient, update: Update, text: str) -> None:
         await self._store.run(inbox.handled, update.inbox_id, self._clock(), text)
-        await self._tell(client, update, text)
+        await self._tell(client, update, Reply(text=text, notice=True, data={"problem": True}))
 
-    async def _tell(self, client: ChatClient, update: Update, text: str) -> None:
+    async def _tell(self, client: ChatClient, update: Update, reply: Reply) -> None:
         try:
-            await client.send(update.event.address, Reply(text=text, notice=True, data={"problem": True}))
+            await client.send(update.event.address, reply)
         except ClaasbotError as error:
             log.info("update %d: the problem could not be told: %s", update.inbox_id, error)
 

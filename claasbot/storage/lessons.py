@@ -322,22 +322,24 @@ def feedback_list(db: Database, person_id: int | None = None, limit: int = 200) 
     )
 
 
+_LESSON = """
+    SELECT job.*, version.state AS version_state, version.weights_sha256,
+        (SELECT group_concat(feedback_event.text, ' · ') FROM experience
+         JOIN feedback_event ON feedback_event.id = experience.feedback_event_id
+         WHERE experience.job_id = job.id) AS said
+    FROM job LEFT JOIN adapter_version AS version ON version.job_id = job.id
+"""
+
+
 def lesson_list(db: Database, person_id: int | None = None, limit: int = 200) -> list[Row]:
     """Jobs with their numbers, newest first."""
     where, params = ("WHERE job.person_id = ?", (person_id,)) if person_id is not None else ("", ())
-    return rows(
-        db,
-        f"""
-        SELECT job.*, version.state AS version_state, version.weights_sha256,
-            (SELECT group_concat(feedback_event.text, ' · ') FROM experience
-             JOIN feedback_event ON feedback_event.id = experience.feedback_event_id
-             WHERE experience.job_id = job.id) AS said
-        FROM job LEFT JOIN adapter_version AS version ON version.job_id = job.id
-        {where} ORDER BY job.created_at DESC LIMIT ?
-        """,  # noqa: S608
-        *params,
-        limit,
-    )
+    return rows(db, f"{_LESSON} {where} ORDER BY job.created_at DESC LIMIT ?", *params, limit)
+
+
+def lesson_row(db: Database, job_id: str) -> Row:
+    """One of them. Raises NotFound."""
+    return the(db, f"lesson {job_id}", f"{_LESSON} WHERE job.id = ?", job_id)
 
 
 def _feedback(row: Row) -> FeedbackEvent:

@@ -58,7 +58,8 @@ def waiting(db: Database, limit: int = 200) -> list[Notice]:
 
 
 def told(db: Database, notice_id: int, now: datetime) -> None:
-    change(db, "UPDATE outbox SET told_at = ? WHERE id = ?", text_of(now), notice_id)
+    """Done; what the notice quoted of the person goes."""
+    change(db, "UPDATE outbox SET told_at = ?, data_json = '{}' WHERE id = ?", text_of(now), notice_id)
 
 
 def failed(db: Database, notice_id: int) -> None:

@@ -13,13 +13,19 @@ from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
 
 def person_of(db: Database, platform: str, account: str, display_name: str, now: datetime) -> Person:
     """The person behind an account, made at first contact."""
-    row = one(db, "SELECT person_id FROM account WHERE platform = ? AND account = ?", platform, account)
-    if row is not None:
-        return person(db, row["person_id"])
+    there = known(db, platform, account)
+    if there is not None:
+        return there
     name = display_name.strip()[:80] or account[:80]
     person_id = insert(db, "person", display_name=name, created_at=text_of(now))
     insert(db, "account", person_id=person_id, platform=platform, account=account)
     return person(db, person_id)
+
+
+def known(db: Database, platform: str, account: str) -> Person | None:
+    """Whoever is behind an account; looking makes nobody."""
+    row = one(db, "SELECT person_id FROM account WHERE platform = ? AND account = ?", platform, account)
+    return None if row is None else person(db, row["person_id"])
 
 
 def person(db: Database, person_id: int) -> Person:

@@ -13,7 +13,7 @@ from claasbot.domain.conversation import ChatAddress
 from claasbot.domain.person import Person
 from claasbot.errors import NotFound
 from claasbot.storage import conversations, lessons, people, versions
-from claasbot.storage.rows import Row, one
+from claasbot.storage.rows import Row
 
 _LATEST = 5
 
@@ -43,8 +43,7 @@ def person_number(text: str) -> int:
 
 def person_at(db: Database, platform: str, account: str) -> Person | None:
     """Whoever is known under that account; looking makes nobody."""
-    row = one(db, "SELECT person_id FROM account WHERE platform = ? AND account = ?", platform, account)
-    return None if row is None else people.person(db, row["person_id"])
+    return people.known(db, platform, account)
 
 
 def chat(db: Database, address: ChatAddress, account: str) -> dict[str, Any]:
@@ -100,8 +99,4 @@ def person_page(db: Database, person_id: int) -> PersonPage:
 
 def lesson(db: Database, job_id: str) -> tuple[Row, list[lessons.StoredExperience]]:
     """One job and the feedback in it. Raises NotFound."""
-    person_id = lessons.job(db, job_id).person_id
-    for row in lessons.lesson_list(db, person_id, limit=100_000):
-        if row["id"] == job_id:
-            return row, lessons.of_job(db, job_id)
-    raise NotFound(f"there is no lesson {job_id}")
+    return lessons.lesson_row(db, job_id), lessons.of_job(db, job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 from claasbot.domain.job import TrainingJob, TrainingResult
@@ -51,6 +51,9 @@ class EngineOnOtherLoop:
 
     async def discard(self, job_id: str) -> None:
         await self._loop.do(self.engine.discard(job_id))
+
+    async def discard_all_but(self, job_ids: Collection[str]) -> None:
+        await self._loop.do(self.engine.discard_all_but(job_ids))
 
     async def close(self) -> None:
         await self._loop.do(self.engine.close())
