@@ -60,7 +60,7 @@ class TrainerSettings(_Section):
 
 class ChatSettings(_Section):
     system_prompt: str = Field("", description="System message of every conversation; empty: the chat template's own")
-    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature")
+    temperature: float = Field(0.5, ge=0, le=2, description="Sampling temperature")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling: smallest set of tokens with this probability")
     max_tokens: int = Field(256, ge=1, description="Longest answer in tokens")
     max_message_chars: int = Field(8_000, ge=1, description="Longest message that is read; longer ones are refused")

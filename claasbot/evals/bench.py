@@ -128,7 +128,7 @@ async def _one_lesson(stack: Stack, suite: Suite, account: str) -> float:
     """One question, one feedback; returns the seconds from the feedback to the outcome."""
     person = SimulatedPerson(
         account=account,
-        arm="neutral",  # gives feedback on every answer, whether it obeys or not
+        arm="preference",
         says=suite.preference,
         questions=suite.training,
         scorer=lambda text, finish_reason: 0.0,

@@ -1,6 +1,6 @@
 """The demonstration: people with a hidden preference teach the real stack, beside two control groups.
 
-Per seed, three people are served at the same time: one says the preference, one says it without
+Per seed, three people are served at the same time: one says the preference after each answer, one says it without
 having agreed to learning, one only says thanks. A hint's wording alone shortens a small model's
 answers, so the claim is the difference to the controls, not the rise.
 """
@@ -151,8 +151,8 @@ def _person(suite: Suite, arm: Arm, seed: int) -> SimulatedPerson:
 
 
 async def _teach(stack: Stack, person: SimulatedPerson, n_feedbacks: int, say: Say) -> None:
-    """Chat until the person has given their feedback, or has nothing left to say for as many answers again."""
-    while person.n_feedbacks < n_feedbacks and len(person.remarks) < 2 * n_feedbacks:
+    """Chat until the person has given their feedback."""
+    while person.n_feedbacks < n_feedbacks:
         remark = await person.exchange(stack.chat)
         if person.arm == "preference":
             say(

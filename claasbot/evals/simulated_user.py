@@ -1,6 +1,7 @@
-"""A person with a hidden preference: asks, reads the answer, and says what was wrong with it.
+"""A person with a hidden preference: asks, reads the answer, and says how they want it.
 
-Never tells the preference in the question: the model can only learn it from feedback.
+Says so after every answer, as in the learning trials: a wish does not end with one good answer. Never
+tells the preference in the question: the model can only learn it from feedback.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Remark:
     version_name: str
     complied: bool
     outcome: str
-    """`learned`, `refused`, `silent` (nothing to say) or `unlearned` (no consent)."""
+    """`learned`, `refused` or `unlearned` (no consent)."""
     seconds: float
     """From the feedback to its outcome."""
 
@@ -59,7 +60,7 @@ class SimulatedPerson:
 
     @property
     def n_feedbacks(self) -> int:
-        return sum(remark.outcome != "silent" for remark in self.remarks)
+        return len(self.remarks)
 
     async def agree(self, chat: Speaking) -> None:
         """The consent card, answered: the arm without learning says no."""
@@ -73,13 +74,11 @@ class SimulatedPerson:
         finish_reason = str(reply.data.get("finish_reason", ""))
         complied = self.scorer(reply.text, finish_reason) == 1.0
         key = str(reply.completion_id)
-        outcome: str = "silent"
+        outcome: str = "unlearned"
         started = time.perf_counter()
-        if self.arm == "neutral" or not complied:
-            await chat.command(self.account, "feedback", self.says, key)
-            outcome = "unlearned"
-            if self.arm != "no_learning":
-                outcome = await chat.wait_mark(key, "learned", "refused", within_s=_LESSON_S)
+        await chat.command(self.account, "feedback", self.says, key)
+        if self.arm != "no_learning":
+            outcome = await chat.wait_mark(key, "learned", "refused", within_s=_LESSON_S)
         remark = Remark(
             question=question,
             answer=reply.text,

@@ -24,9 +24,6 @@ from claasbot.training.lora import Adapter
 
 transformers.utils.logging.disable_progress_bar()
 
-_REVISION_FILES = ("claasbot-model.json", "model.safetensors.index.json", "config.json")
-
-
 class Policy:
     """Base weights (frozen, eval mode), tokenizer and the adapter of the job at hand."""
 
