@@ -24,6 +24,7 @@ from claasbot.training.lora import Adapter
 
 transformers.utils.logging.disable_progress_bar()
 
+
 class Policy:
     """Base weights (frozen, eval mode), tokenizer and the adapter of the job at hand."""
 
