@@ -54,7 +54,7 @@ class ServerSettings(_Section):
 
 
 class TrainerSettings(_Section):
-    threads: int = Field(2, ge=1, description="CPU threads of the trainer")
+    threads: int = Field(1, ge=1, description="CPU threads of the trainer; on 2 cores more than one is slower")
     job_deadline_s: float = Field(300.0, gt=0, description="Longest job before the trainer is restarted")
 
 
