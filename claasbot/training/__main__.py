@@ -17,6 +17,7 @@ from pathlib import Path
 
 from claasbot.adapter_files import write_aside
 from claasbot.errors import ClaasbotError
+from claasbot.training.environment import set_environment
 
 READY = "trainer.json"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    set_environment()
     import torch
 
     from claasbot.resources import suites_dir
@@ -56,6 +58,8 @@ def _serve(options: argparse.Namespace) -> None:
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.device == "cuda":  # a job that runs again must make the same bytes
+        torch.use_deterministic_algorithms(True, warn_only=True)
     policy = load_policy(options.model, device=options.device)
     probes = Probes(policy, suites_dir() / "probes.json")
     ready = {

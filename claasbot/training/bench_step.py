@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from claasbot.domain.conversation import Message
 from claasbot.domain.job import JobExperience, Recipe, TrainingJob
+from claasbot.training.environment import set_environment
 
 if TYPE_CHECKING:
     from claasbot.training.policy import Policy
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(model: Path, *, repeat: int, threads: int | None, device: str) -> dict[str, float | int]:
     """Seconds of a step and its parts (medians), its floor, and their ratio. The teacher is once per job, not in it."""
+    set_environment()
     import torch
 
     from claasbot.resources import suites_dir

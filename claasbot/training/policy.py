@@ -4,11 +4,6 @@ Turns messages into prompt ids and token ids into logprobs. Refuses to sample: c
 Letters: T response tokens, V vocabulary.
 """
 
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all is on disk: a lookup on the hub could only hang
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 from pathlib import Path
 from typing import Any
 

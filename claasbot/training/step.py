@@ -77,12 +77,14 @@ class Lesson:
         adapter, recipe = self._policy.adapter, self._recipe
         parent_weights = adapter.weights.clone()
         before: tuple[Reading, ...] = ()
+        after: tuple[Reading, ...] = ()
         steps: list[StepMetrics] = []
         while len(steps) < recipe.n_steps:
             loss, readings, kl_nats = self._accumulate()
             before = before or readings
             if kl_nats > recipe.kl_stop_nats:
-                return Learned(before=before, after=readings, steps=tuple(steps), finite=True)
+                after = readings
+                break
             with self._watch("optimizer"):
                 norm = clip(adapter.gradient, recipe.clip_norm)
                 if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -91,8 +93,8 @@ class Lesson:
             steps.append(_metrics(loss, norm, kl_nats, readings))
         else:
             after = tuple(self._read(index) for index in range(len(self._samples)))
-            if all(bool(torch.isfinite(row.divergence + row.kl_from_start).all()) for row in after):
-                return Learned(before=before, after=after, steps=tuple(steps), finite=True)
+        if after and all(bool(torch.isfinite(row.divergence + row.kl_from_start).all()) for row in after):
+            return Learned(before=before, after=after, steps=tuple(steps), finite=True)
         adapter.weights.copy_(parent_weights)
         return Learned(before=before, after=before, steps=tuple(steps), finite=False)
 
