@@ -19,6 +19,7 @@ ClaasbotError
 ├── BadInput               text or a value from a person that cannot be used
 ├── ImpossibleTransition   a state that the table does not allow
 └── ChatError              a platform refused a message
+    └── ChatGone           the person blocked the bot or the chat is no more: do not try again
 
 Messages say the value, what was expected and the next action. Expected outcomes
 (a rejected candidate, feedback that teaches nothing) are values, not errors.
@@ -98,4 +99,8 @@ class ImpossibleTransition(ClaasbotError):
 
 
 class ChatError(ClaasbotError):
+    pass
+
+
+class ChatGone(ChatError):
     pass

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from claasbot.domain.completion import Completion, CompletionRequest
-from claasbot.domain.conversation import ChatAddress, ChatEvent, Message, Reply
+from claasbot.domain.conversation import Attachment, ChatAddress, ChatEvent, Message, Reply
 from claasbot.domain.job import TrainingJob, TrainingResult
 
 
@@ -105,13 +105,27 @@ Accept = Callable[[ChatEvent], Awaitable[None]]
 Mark = Literal["noted", "queued", "learned", "refused"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientHealth:
+    """How a chat client stands, for the dashboard and `claasbot doctor`."""
+
+    state: Literal["ok", "busy", "down"]
+    detail: str
+    """What is wrong and what to do about it; in good health, what it is connected to."""
+
+
 class ReplyWriter(Protocol):
     """One reply that is being written."""
 
-    async def write(self, delta: str) -> None: ...
+    async def write(self, delta: str) -> None:
+        """More text. Never waits for the platform: what it cannot show in time is shown later or not at all."""
+        ...
 
-    async def finish(self, reply: Reply) -> str:
-        """Show the whole reply, whatever became of the deltas; returns the platform's message key."""
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
+        """Show the whole reply, whatever became of the deltas; returns the keys of its messages, in order.
+
+        A long reply is several messages, and all of their keys name it. Raises ChatError.
+        """
         ...
 
 
@@ -122,15 +136,23 @@ class ChatClient(Protocol):
     bot_account: str
 
     async def run(self, accept: Accept) -> None:
-        """Receive until cancelled."""
+        """Receive until cancelled. What the platform refuses for good is told by `health`, and tried again rarely."""
         ...
 
-    async def open_reply(self, address: ChatAddress, reply_to: str | None) -> ReplyWriter: ...
-
-    async def send(self, address: ChatAddress, reply: Reply) -> str:
-        """A message of its own, such as a notice; returns its key. Raises ChatError."""
+    async def open_reply(self, address: ChatAddress, reply_to: str | None) -> ReplyWriter:
+        """`reply_to`: the person's message, command or press that is answered."""
         ...
 
-    async def mark(self, address: ChatAddress, message_key: str, mark: Mark) -> None:
-        """Show what became of feedback on that message. Best effort."""
+    async def send(self, address: ChatAddress, reply: Reply, reply_to: str | None = None) -> tuple[str, ...]:
+        """A message of its own, such as a notice; returns its keys. Raises ChatError, or ChatGone for good."""
         ...
+
+    async def mark(self, address: ChatAddress, message_key: str, mark: Mark | None) -> None:
+        """Show on that message what became of feedback; None takes the mark off. Best effort: never raises."""
+        ...
+
+    async def read(self, attachment: Attachment) -> str:
+        """The text of an attachment. Raises ChatError when it cannot be fetched or is no text."""
+        ...
+
+    def health(self) -> ClientHealth: ...

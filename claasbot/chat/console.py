@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from claasbot.domain.conversation import (
+    Attachment,
     ChatAddress,
     ChatEvent,
     Commanded,
@@ -22,7 +23,8 @@ from claasbot.domain.conversation import (
     Stopped,
 )
 from claasbot.domain.person import CONSENT_TEXT
-from claasbot.ports import Accept, Mark
+from claasbot.errors import ChatError
+from claasbot.ports import Accept, ClientHealth, Mark
 
 PATIENCE_S = 60.0
 
@@ -48,6 +50,8 @@ class ConsoleChat:
         self.platform = platform
         self.bot_account = bot_account
         self.shown: list[Shown] = []
+        self.files: dict[str, str] = {}
+        """What people may attach, by reference."""
         self._accept: Accept | None = None
         self._runs = asyncio.Event()
         self._news = asyncio.Condition()
@@ -66,13 +70,24 @@ class ConsoleChat:
         await self.record(Shown(address=address, kind="started", reply_to=reply_to))
         return ConsoleWriter(self, address, reply_to)
 
-    async def send(self, address: ChatAddress, reply: Reply) -> str:
+    async def send(self, address: ChatAddress, reply: Reply, reply_to: str | None = None) -> tuple[str, ...]:
         key = self.key_of(reply)
-        await self.record(Shown(address=address, kind="notice", message_key=key, text=reply.text, reply=reply))
-        return key
+        await self.record(
+            Shown(address=address, kind="notice", message_key=key, reply_to=reply_to, text=reply.text, reply=reply)
+        )
+        return (key,)
 
-    async def mark(self, address: ChatAddress, message_key: str, mark: Mark) -> None:
+    async def mark(self, address: ChatAddress, message_key: str, mark: Mark | None) -> None:
         await self.record(Shown(address=address, kind="mark", message_key=message_key, mark=mark))
+
+    async def read(self, attachment: Attachment) -> str:
+        try:
+            return self.files[attachment.reference]
+        except KeyError:
+            raise ChatError(f"there is no file {attachment.name!r} here") from None
+
+    def health(self) -> ClientHealth:
+        return ClientHealth(state="ok", detail="in this process")
 
     async def record(self, shown: Shown) -> None:
         async with self._news:
@@ -197,7 +212,7 @@ class ConsoleWriter:
     async def write(self, delta: str) -> None:
         await self._chat.record(Shown(address=self._address, kind="delta", reply_to=self._reply_to, text=delta))
 
-    async def finish(self, reply: Reply) -> str:
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
         key = self._chat.key_of(reply)
         await self._chat.record(
             Shown(
@@ -209,7 +224,7 @@ class ConsoleWriter:
                 reply=reply,
             )
         )
-        return key
+        return (key,)
 
 
 def is_unasked(text: str, data: Mapping[str, object]) -> bool:

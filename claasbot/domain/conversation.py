@@ -27,7 +27,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatAddress:
-    """Where a message stands: platform, the bot's account there, the chat."""
+    """Where a message stands: platform, the bot's account there, the chat.
+
+    `chat` is the platform's own name for one stream of talk: a forum topic or thread is a chat of its own.
+    """
 
     platform: str
     bot_account: str
@@ -59,6 +62,8 @@ class Reply:
     buttons: tuple[Button, ...] = ()
     notice: bool = False
     """Said by claasbot itself, not sampled from a policy."""
+    personal: bool = False
+    """For the person who asked alone: in a group, the platform shows it to nobody else where it can."""
     completion_id: int | None = None
     version_name: str | None = None
     """Which version answered: `base`, `p1.v3`; None for notices."""
@@ -75,6 +80,22 @@ class _Event:
     update_key: str = ""
     """Unique per platform and bot account: the same update twice is one event."""
     at: datetime | None = None
+    is_group: bool = False
+    """Others read along."""
+    roles: tuple[str, ...] = ()
+    """What the platform says the person is there, such as a Discord server's role ids."""
+    is_interaction: bool = False
+    """Typed into the bot's own command, button or form; False: part of a chat message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A text file that hangs on a message; the client reads it when it is needed."""
+
+    name: str
+    reference: str
+    """How the platform finds it."""
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +103,12 @@ class Said(_Event):
     text: str
     message_key: str = ""
     reply_to: str | None = None
+    """The message it replies to, of the bot or of the same person."""
+    quote: str = ""
+    """The part of that message that was picked out."""
+    attachments: tuple[Attachment, ...] = ()
+    may_continue: bool = False
+    """As long as the platform allows: a longer text was cut here, and its rest follows at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +124,9 @@ class Reacted(_Event):
 class Pressed(_Event):
     action: str
     message_key: str | None = None
+    """The bot's message that the button stands under."""
+    own_key: str | None = None
+    """What a reply may refer to: the platform's name for this press."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +135,8 @@ class Commanded(_Event):
     argument: str = ""
     message_key: str | None = None
     """The bot's message that the command is about, where the platform says so."""
+    own_key: str | None = None
+    """What a reply may refer to: the person's own message, or the platform's name for this command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +155,19 @@ class Stopped(_Event):
     """The person stopped the answer that is being written."""
 
 
-ChatEvent = Said | Reacted | Pressed | Commanded | Edited | Deleted | Stopped
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved(_Event):
+    """The chat goes on under another name, as when a group becomes a supergroup."""
+
+    to_chat: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left(_Event):
+    """The person blocked the bot, or it was put out of the chat: nothing can be said there any more."""
+
+
+ChatEvent = Said | Reacted | Pressed | Commanded | Edited | Deleted | Stopped | Moved | Left
 
 
 def plain(text: str) -> str:

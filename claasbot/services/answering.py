@@ -218,8 +218,8 @@ class Answering:
             version_name=sent.version_name,
             data={"finish_reason": sent.completion.finish_reason, "fell_back": fell_back},
         )
-        key = await writer.finish(reply)
-        await self._store.run(conversations.set_message_key, sent.completion_id, key)
+        keys = await writer.finish(reply)
+        await self._store.run(conversations.set_message_keys, sent.completion_id, keys)
 
     async def _ask_consent_once(self, client: ChatClient, person: Person, address: ChatAddress) -> None:
         def must_ask(db: Database) -> bool:

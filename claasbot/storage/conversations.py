@@ -126,8 +126,17 @@ def add_completion(db: Database, sent: SentCompletion, inbox_id: int | None, now
     return replace(sent, completion_id=completion_id)
 
 
-def set_message_key(db: Database, completion_id: int, message_key: str) -> None:
-    change(db, "UPDATE completion SET message_key = ? WHERE id = ?", message_key, completion_id)
+def set_message_keys(db: Database, completion_id: int, message_keys: tuple[str, ...]) -> None:
+    """All of an answer's messages name it; marks go on the last, which stands nearest to what people write next."""
+    change(db, "UPDATE completion SET message_key = ? WHERE id = ?", message_keys[-1], completion_id)
+    for key in message_keys:
+        change(
+            db,
+            "INSERT OR IGNORE INTO shown_message (platform, bot_account, chat, message_key, completion_id)"
+            " SELECT platform, bot_account, chat, ?, id FROM completion WHERE id = ?",
+            key,
+            completion_id,
+        )
 
 
 def completion(db: Database, completion_id: int) -> SentCompletion:
@@ -142,7 +151,9 @@ def completion_at(db: Database, address: ChatAddress, message_key: str) -> SentC
     """The completion shown as that message. Raises NotFound."""
     found = one(
         db,
-        f"SELECT * FROM completion WHERE {_OF_CHAT} AND message_key = ?",  # noqa: S608
+        "SELECT completion.* FROM completion JOIN shown_message ON shown_message.completion_id = completion.id"
+        " WHERE shown_message.platform = ? AND shown_message.bot_account = ? AND shown_message.chat = ?"
+        " AND shown_message.message_key = ?",
         address.platform,
         address.bot_account,
         address.chat,

@@ -12,12 +12,14 @@ from claasbot.storage import people, versions
 from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
 
 _OWNED = {
+    "shown_message": "completion_id IN (SELECT id FROM completion WHERE person_id = ?)",
+    "pairing": "(platform, account) IN (SELECT platform, account FROM account WHERE person_id = ?)",
     "inbox": "(platform, account) IN (SELECT platform, account FROM account WHERE person_id = ?)",
     "turn": "conversation_id IN (SELECT id FROM conversation WHERE person_id = ?)",
     **dict.fromkeys(
         (
             *("outbox", "experience", "feedback_event", "completion", "adapter_version"),
-            *("job", "conversation", "consent", "account"),
+            *("job", "conversation", "consent", "link_code", "comparison", "account"),
         ),
         "person_id = ?",
     ),

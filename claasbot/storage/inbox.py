@@ -9,11 +9,14 @@ from datetime import datetime
 from sqlite_utils import Database
 
 from claasbot.domain.conversation import (
+    Attachment,
     ChatAddress,
     ChatEvent,
     Commanded,
     Deleted,
     Edited,
+    Left,
+    Moved,
     Pressed,
     Reacted,
     Said,
@@ -22,7 +25,7 @@ from claasbot.domain.conversation import (
 from claasbot.storage.rows import change, insert, one, rows, text_of, time_of
 
 _KINDS: dict[str, type[ChatEvent]] = {
-    kind.__name__: kind for kind in (Said, Reacted, Pressed, Commanded, Edited, Deleted, Stopped)
+    kind.__name__: kind for kind in (Said, Reacted, Pressed, Commanded, Edited, Deleted, Stopped, Moved, Left)
 }
 
 
@@ -106,5 +109,8 @@ def _from_json(text: str) -> ChatEvent:
     facts = json.loads(text)
     kind = _KINDS[facts.pop("kind")]
     facts["address"] = ChatAddress(**facts["address"])
+    facts["roles"] = tuple(facts["roles"])
+    if "attachments" in facts:
+        facts["attachments"] = tuple(Attachment(**one) for one in facts["attachments"])
     facts["at"] = None if facts["at"] is None else time_of(facts["at"])
     return kind(**facts)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from claasbot.domain.conversation import ChatAddress, ChatEvent, Pressed, Reply, Said
+from claasbot.domain.conversation import Attachment, ChatAddress, ChatEvent, Pressed, Reply, Said
 from claasbot.errors import ChatError
-from claasbot.ports import Accept, Mark
+from claasbot.ports import Accept, ClientHealth, Mark
 from claasbot.services.clock import Clock, utc_now
 from claasbot.storage.rows import text_of
 from claasbot.web.frames import Frame, FrameKind, Subscription
@@ -158,15 +158,21 @@ class Playground:
         chat = self._chat(address)
         return PlaygroundWriter(chat, chat.start(reply_to))
 
-    async def send(self, address: ChatAddress, reply: Reply) -> str:
+    async def send(self, address: ChatAddress, reply: Reply, reply_to: str | None = None) -> tuple[str, ...]:
         chat = self._chat(address)
         shown = chat.shown(reply)
         chat.keep(reply, shown)
         chat.publish("notice", **shown)
-        return str(shown["message_key"])
+        return (str(shown["message_key"]),)
 
-    async def mark(self, address: ChatAddress, message_key: str, mark: Mark) -> None:
+    async def mark(self, address: ChatAddress, message_key: str, mark: Mark | None) -> None:
         self._chat(address).publish("mark", message_key=message_key, mark=mark)
+
+    async def read(self, attachment: Attachment) -> str:
+        raise ChatError(f"the page attaches no files, so there is no {attachment.name!r}")
+
+    def health(self) -> ClientHealth:
+        return ClientHealth(state="ok", detail="in this process")
 
     @contextmanager
     def subscribed(self, address: ChatAddress) -> Iterator[Subscription]:
@@ -211,14 +217,14 @@ class PlaygroundWriter:
         self._reply.text += delta
         self._chat.publish("delta", reply_id=self._reply.reply_id, text=delta)
 
-    async def finish(self, reply: Reply) -> str:
+    async def finish(self, reply: Reply) -> tuple[str, ...]:
         if self._chat.open_reply is self._reply:
             self._chat.open_reply = None
         shown = self._chat.shown(reply)
         if reply.notice:
             self._chat.keep(reply, shown)
         self._chat.publish("reply-finished", reply_id=self._reply.reply_id, reply_to=self._reply.reply_to, **shown)
-        return str(shown["message_key"])
+        return (str(shown["message_key"]),)
 
 
 def _json_safe(value: object) -> object:

@@ -44,7 +44,7 @@ def learned(db: Database, text: str, *, verdict: tuple[str, ...] = ()) -> None:
     conversation = conversations.open_conversation(db, person.person_id, ADDRESS, AT)
     conversations.add_user_turn(db, conversation, text, None, AT)
     sent = conversations.add_completion(db, _sent(person.person_id, conversation, text), None, AT)
-    conversations.set_message_key(db, sent.completion_id, str(sent.completion_id))
+    conversations.set_message_keys(db, sent.completion_id, (str(sent.completion_id),))
     event = lessons.add_feedback(db, person.person_id, sent.completion_id, "text", text, "source", AT)
     experience = lessons.add_experience(db, event, AT)
     lessons.move(db, experience.experience_id, "queued", text, AT)

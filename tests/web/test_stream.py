@@ -47,7 +47,7 @@ async def test_an_answer_arrives_in_order_in_every_tab(site):
         await writer.write("Wa")
         await writer.write("ter.")
         data: dict[str, object] = {"finish_reason": "stop", "fell_back": True}
-        key = await writer.finish(Reply(text="Water.", completion_id=7, version_name="p1.v1", data=data))
+        (key,) = await writer.finish(Reply(text="Water.", completion_id=7, version_name="p1.v1", data=data))
         await playground.mark(playground.address, key, "noted")
         for tab in tabs:
             said_at = {"message_key": "k1", "text": "What is rain?", "at": text_of(NOON)}
@@ -94,7 +94,7 @@ async def test_a_slow_tab_is_told_to_reload_and_holds_up_nobody():
         for _ in range(50):
             await writer.write("a")
             seen.append(await quick.next())
-        assert await writer.finish(Reply(text="a" * 50, completion_id=1)) == "1"
+        assert await writer.finish(Reply(text="a" * 50, completion_id=1)) == ("1",)
         assert [frame.kind for frame in seen if frame] == ["hello", "reply-started", *["delta"] * 50]
         async with asyncio.timeout(5):
             assert [frame.kind async for frame in slow] == ["reload"]
@@ -107,7 +107,7 @@ async def test_a_browser_that_stops_reading_does_not_stop_the_answer(site):
         async with asyncio.timeout(5):
             for _ in range(2_000):
                 await writer.write("x" * 500)
-        assert await writer.finish(Reply(text="done", completion_id=1)) == "1"
+        assert await writer.finish(Reply(text="done", completion_id=1)) == ("1",)
 
 
 async def test_a_tab_that_left_is_forgotten(site):
@@ -132,7 +132,7 @@ async def test_streams_end_when_the_bot_stops(site):
 async def test_notices_outlive_a_reload_of_the_page(site):
     playground = site.parts.playground
     card = Reply(text="May I?", notice=True, buttons=(Button(label="Yes", action="consent:yes"),))
-    key = await playground.send(playground.address, card)
+    (key,) = await playground.send(playground.address, card)
     await site.post("/api/events", {"kind": "pressed", "update_key": "k", "action": "consent:yes", "message_key": key})
     [notice] = (await (await site.http.get("/api/transcript")).json())["notices"]
     assert (notice["message_key"], notice["text"], notice["pressed"]) == (key, "May I?", "consent:yes")
