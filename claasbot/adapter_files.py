@@ -69,12 +69,12 @@ def seal(staged: Path, folder: Path, *, version_name: str, parent: str, job_id: 
     (staged / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
     for path in staged.iterdir():
         path.chmod(0o644)
-        _fsync(path)
-    _fsync(staged)
+        fsync(path)
+    fsync(staged)
     if folder.exists():
         return _same_or_refuse(staged, folder, manifest)
     staged.rename(folder)
-    _fsync(folder.parent)
+    fsync(folder.parent)
     return manifest
 
 
@@ -136,12 +136,13 @@ def write_aside(path: Path, text: str, *, mode: int = 0o600) -> None:
     aside = path.with_name(f".{path.name}.aside")
     aside.write_text(text)
     aside.chmod(mode)
-    _fsync(aside)
+    fsync(aside)
     aside.rename(path)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Return when a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

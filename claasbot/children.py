@@ -97,7 +97,7 @@ class Child:
         before: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`before` runs ahead of every start; what it raises ends `start()`, and delays a restart."""
+        """`before` runs ahead of every start; what it raises (OSError too) ends `start()`, and delays a restart."""
         self.spec = spec
         self._is_ready = is_ready
         self._raises = raises
@@ -228,9 +228,9 @@ class Child:
 
     async def _launch(self) -> None:
         """Start a keeper with the command below it; the pipe to the keeper ends with us."""
-        self._before()
         argv = (sys.executable, "-I", "-S", _KEEPER, "--grace", str(self.spec.grace_s), "--", *self.spec.argv)
         try:
+            self._before()
             with self._opened_log() as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *argv,
@@ -334,12 +334,20 @@ class Child:
             os.close(log)
 
     def _rotate_log(self) -> None:
-        """Copy and cut: the child keeps its descriptor, and appending makes it go on at the new end."""
-        with contextlib.suppress(FileNotFoundError):
-            if self.spec.log_path.stat().st_size > self.spec.log_bytes:
-                shutil.copy(self.spec.log_path, self.spec.log_path.with_name(f"{self.spec.log_path.name}.1"))
-                os.truncate(self.spec.log_path, 0)
-                self._log_start = 0
+        """Copy and cut: the child keeps its descriptor, and appending makes it go on at the new end.
+
+        Never raises. Where the disk has no room for the copy the lines are lost, and their room is free.
+        """
+        log, rotated = self.spec.log_path, self.spec.log_path.with_name(f"{self.spec.log_path.name}.1")
+        with contextlib.suppress(OSError):
+            if log.stat().st_size <= self.spec.log_bytes:
+                return
+            try:
+                shutil.copy(log, rotated)
+            except OSError:
+                rotated.unlink(missing_ok=True)
+            os.truncate(log, 0)
+            self._log_start = 0
 
 
 def describe_exit(code: int) -> str:

@@ -9,7 +9,8 @@ ClaasbotError
 ├── ServerError            what the inference server did
 │   ├── ServerDown         it cannot be reached; try again after it is ready
 │   ├── ServerRefused      it answered with an error: our request is at fault
-│   └── AdapterNotLoaded   it does not hold the version that was asked for
+│   ├── AdapterNotLoaded   it does not hold the version that was asked for
+│   └── AdaptersMix        it may give one person's adapter to another, so it gets none
 ├── EngineError            what the trainer did
 │   ├── EngineDown         it died or hung; the job may be tried again
 │   └── JobRefused         the job itself is wrong; trying again cannot help
@@ -63,6 +64,10 @@ class ServerRefused(ServerError):
 
 
 class AdapterNotLoaded(ServerRefused):
+    pass
+
+
+class AdaptersMix(ServerRefused):
     pass
 
 

@@ -8,6 +8,7 @@ import logging
 import logging.handlers
 import signal
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from claasbot.app import Say, base_model_name, model_folder_if_any, running
 from claasbot.app import is_gpu as uses_gpu
 from claasbot.data_folder import DataFolder
 from claasbot.doctor import Finding
-from claasbot.errors import NotFound
-from claasbot.inference.launch import CPU_PLUGIN
+from claasbot.errors import BadInput, NotFound
+from claasbot.inference.isolation import CPU_PLUGIN
 from claasbot.inference.probe import probe
 from claasbot.settings import Settings
 
@@ -72,16 +73,33 @@ async def ask_for_sign_in_link(socket: Path) -> str:
     return str((await _ask(socket, "POST", "/api/sign-in-link"))["link"])
 
 
-async def _ask(socket: Path, method: str, path: str) -> dict[str, Any]:
-    """One request to the running bot over its socket. Raises NotFound when none answers."""
+async def strangers(socket: Path) -> list[str]:
+    """A line for everybody who waits to be let in. Raises NotFound when no bot runs."""
+    waiting = await _ask(socket, "GET", "/api/strangers")
+    lines = [f"{one['code']}  {one['name']} on {one['platform']}" for one in waiting]
+    return lines or ["Nobody waits. A stranger who writes to the bot gets a code and is listed here for an hour."]
+
+
+async def let_in(socket: Path, code: str) -> str:
+    """Raises NotFound when no bot runs, BadInput for a code that nobody has."""
+    found = await _ask(socket, "POST", "/api/pair", {"code": code})
+    return f"{found['name']} ({found['platform']}) is let in{', and told so' if found['is_told'] else ''}."
+
+
+async def _ask(socket: Path, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+    """One request to the running bot over its socket; the JSON that it answers.
+
+    Raises NotFound when none answers, and BadInput for what it refuses.
+    """
     try:
         async with (
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(socket))) as session,
-            session.request(method, f"http://localhost{path}") as answer,
+            session.request(method, f"http://localhost{path}", json=body) as answer,
         ):
+            if answer.status == HTTPStatus.BAD_REQUEST:
+                raise BadInput((await answer.json())["error"])
             answer.raise_for_status()
-            facts: dict[str, Any] = await answer.json()
-            return facts
+            return await answer.json()
     except aiohttp.ClientError as error:
         raise NotFound(f"no bot runs on {socket.parent.parent} ({error}); start it with `claasbot run`") from error
 
@@ -92,7 +110,10 @@ async def examine(settings: Settings) -> list[Finding]:
     bot_runs = data.is_locked()
     folder = model_folder_if_any(settings, data)
     findings = doctor.examine(settings, folder, is_gpu=uses_gpu(settings), bot_runs=bot_runs)
-    return [*findings, await _server(settings, data, bot_runs=bot_runs)]
+    findings.append(await _server(settings, data, bot_runs=bot_runs))
+    if bot_runs:
+        findings += await _platforms_of_running_bot(data.socket)
+    return findings
 
 
 async def _server(settings: Settings, data: DataFolder, *, bot_runs: bool) -> Finding:
@@ -113,11 +134,26 @@ async def _server(settings: Settings, data: DataFolder, *, bot_runs: bool) -> Fi
     return Finding(name="server", level="ok", detail=detail)
 
 
+async def _platforms_of_running_bot(socket: Path) -> list[Finding]:
+    """How each bot account stands, in its own words: a refused token, a missing intent, another poller."""
+    status = await _ask(socket, "GET", "/api/status")
+    return [
+        Finding(
+            name=light["name"],
+            level="ok" if light["state"] == "ok" else "problem" if light["state"] == "down" else "note",
+            detail=light["detail"],
+        )
+        for light in status["lights"]
+        if light["name"] in ("telegram", "discord")
+    ]
+
+
 async def _server_of_running_bot(socket: Path) -> Finding:
     status = await _ask(socket, "GET", "/api/status")
-    down = [light for light in status["lights"] if light["state"] == "down"]
+    ours = [light for light in status["lights"] if light["name"] not in ("telegram", "discord")]
+    down = [light for light in ours if light["state"] == "down"]
     if down:
         detail = "; ".join(f"{light['name']}: {light['detail']}" for light in down)
         return Finding(name="server", level="problem", detail=detail, todo="read the logs in the data folder's logs/")
-    lights = ", ".join(f"{light['name']} {light['state']}" for light in status["lights"])
+    lights = ", ".join(f"{light['name']} {light['state']}" for light in ours)
     return Finding(name="server", level="ok", detail=f"the bot runs: {lights}")

@@ -358,6 +358,36 @@ async def test_a_log_beyond_its_size_is_moved_and_the_child_goes_on_writing(
     assert log.read_text() == "new\n"
 
 
+async def test_a_full_disk_costs_lines_of_the_log_and_not_the_child(make: Callable[..., Made], tmp_path: Path) -> None:
+    log, rotated = tmp_path / "child.log", tmp_path / "child.log.1"
+    made = make(log_bytes=4000)
+    await made.child.start()
+    rotated.symlink_to("/dev/full")
+    log.write_text("x" * 5000)
+    await until_async(lambda: log.stat().st_size == 0 or not made.child.is_ready)
+    assert made.child.is_ready
+    assert made.child.generation == 1
+    assert not rotated.is_symlink()  # half a copy would keep the disk full
+
+
+async def test_a_disk_that_fails_before_a_restart_delays_it_and_no_more(make: Callable[..., Made]) -> None:
+    failures: list[int] = []
+
+    def full_disk() -> None:
+        if failures:
+            failures.pop()
+            raise OSError(28, "No space left on device")
+
+    made = make(before=full_disk)
+    await made.child.start()
+    failures += [1, 2]
+    made.up.unlink()
+    os.kill(made.command(), signal.SIGKILL)
+    await until_async(lambda: not made.child.is_ready)
+    await made.child.wait_ready(PATIENCE_S)
+    assert failures == []
+
+
 async def test_one_child_does_not_hold_the_pipe_of_another(make: Callable[..., Made]) -> None:
     first, other = make(), make()
     other.up = first.up.with_name("other")

@@ -31,7 +31,6 @@ class CompletionRequest:
     model: str
     sampling: Sampling
     template_options: dict[str, object] = field(default_factory=dict)
-    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,25 +7,23 @@ on the loopback only: its control routes are open to whoever can connect, whatev
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from claasbot.children import BackOff, Child, ChildSpec, Progress, environment_for_children
 from claasbot.errors import ModelMissing, PortInUse, ServerDown, ServerError, ServerRefused
 from claasbot.inference.connection import Patience
+from claasbot.inference.isolation import CPU_PLUGIN, keeps_adapters_apart
 from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import VllmServer
 
 HOST = "127.0.0.1"
-CPU_PLUGIN = "claasbot_cpu_lora"
 EXTENSION = "claasbot.vllm_plugins.adapter_control.AdapterControl"
-_MENDED_IN = (0, 33)
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as --max-lora-rank; slots are sized by it, so the least that fits."""
 
@@ -79,7 +77,6 @@ def _flags(plan: ServerPlan) -> list[str]:
         *("--max-loras", str(plan.max_loras)),
         *("--max-cpu-loras", str(max(plan.max_cpu_loras, plan.max_loras))),
         *("--worker-extension-cls", EXTENSION),
-        *("--scheduling-policy", "priority"),
         *("--logprobs-mode", "raw_logprobs"),
         *("--generation-config", "vllm"),  # else the model's own top_k and penalties sample, and no record shows it
         "--disable-uvicorn-access-log",
@@ -141,14 +138,6 @@ def check_port(port: int) -> None:
             ) from error
 
 
-def _keeps_adapters_apart(report: Mapping[str, Any] | None) -> bool:
-    """Our plugin is active, or vLLM is one that mended it itself."""
-    if report is None:
-        return False
-    version = tuple(int(part) for part in re.findall(r"\d+", str(report.get("version")))[:2])
-    return bool(report.get("cpu_lora")) or version >= _MENDED_IN
-
-
 class LaunchedServer(VllmServer):
     """A server that lives below us: started, watched, started again, ended."""
 
@@ -185,7 +174,7 @@ class LaunchedServer(VllmServer):
         Raises ServerRefused, and ends it, when adapters would not be kept apart in it (promise 6).
         """
         await self.child.start(on_progress)
-        if self.plan.accelerator == "cpu" and not _keeps_adapters_apart(await self.plugin_report()):
+        if self.plan.accelerator == "cpu" and not keeps_adapters_apart(await self.plugin_report()):
             await self.child.stop()
             raise ServerRefused(
                 f"the server started without the plugin {CPU_PLUGIN}, so answers would mix people's adapters;"

@@ -13,6 +13,7 @@ from claasbot.domain.completion import Completion, CompletionRequest, Sampling
 from claasbot.domain.conversation import Message
 from claasbot.errors import ServerError
 from claasbot.inference.connection import Connection, Patience
+from claasbot.inference.isolation import MIXES, keeps_adapters_apart
 from claasbot.inference.vllm import BaseFacts, VllmServer
 
 _MAX_LORA = re.compile(r'^vllm:lora_requests_info\{[^}]*max_lora="(\d+)"', re.MULTILINE)
@@ -46,6 +47,7 @@ class ServerProbe:
             (self.plugins is None, "it cannot forget adapters, so erasing needs a restart of it; start it with"
                 " VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls"
                 " claasbot.vllm_plugins.adapter_control.AdapterControl"),
+            (not keeps_adapters_apart(self.plugins, self.version), MIXES),
             (self.max_loras is not None and self.max_loras < max_loras,
                 f"it has {self.max_loras} adapter slots; set server.max_loras to that, or start it with"
                 f" --max-loras {max_loras}"),
@@ -74,12 +76,12 @@ async def _probe(connection: Connection, url: str, api_key: str | None, patience
     server = VllmServer(base, url=url, api_key=api_key, patience=patience)
     try:
         returns_token_ids = await _samples_with_ids(server, base.name)
-        plugins = await server.plugin_report()
+        plugins, version = await server.plugin_report(), await server.version()
     finally:
         await server.close()
     return ServerProbe(
         trouble=None,
-        version=await _version(connection),
+        version=version,
         base_models=tuple(str(card["id"]) for card in cards),
         max_model_len=cards[0].get("max_model_len"),
         loads_adapters=await _loads(connection),
@@ -104,11 +106,6 @@ async def _loads(connection: Connection) -> bool:
     """Unloading what is not there: a server with the route names the adapter, one without says Not Found."""
     answer = await connection.ask("POST", "/v1/unload_lora_adapter", {"lora_name": _NO_ADAPTER})
     return _NO_ADAPTER in answer.message
-
-
-async def _version(connection: Connection) -> str | None:
-    answer = await connection.ask("GET", "/version")
-    return answer.data.get("version") if answer.is_ok and isinstance(answer.data, dict) else None
 
 
 async def _max_loras(connection: Connection) -> int | None:

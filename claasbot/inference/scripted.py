@@ -20,7 +20,7 @@ from pathlib import Path
 from claasbot.adapter_files import ADAPTER_CONFIG, WEIGHTS, sha256_of
 from claasbot.domain.completion import BASE, Completion, CompletionRequest, FinishReason
 from claasbot.domain.conversation import Message
-from claasbot.errors import AdapterNotLoaded, ServerDown, ServerRefused
+from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerDown, ServerRefused
 from claasbot.inference.stopping import until
 from claasbot.ports import ServerInfo
 
@@ -82,6 +82,8 @@ class Faults:
     """Streams break off once that many tokens are out."""
     refuses_load: str | None = None
     """What it says to every load."""
+    mixes_adapters: bool = False
+    """As vLLM 0.32 on a CPU without our plugin."""
     cannot_forget: bool = False
     """As an attached server without our worker extension."""
     before_token: Callable[[], Awaitable[None]] = _no_wait
@@ -193,6 +195,8 @@ class ScriptedServer:
         used_for = self._used.setdefault(name, folder)
         if used_for != folder:
             raise ServerRefused(f"{name!r} already stands for {used_for}; load {folder} under a name of its own")
+        if self.faults.mixes_adapters:
+            raise AdaptersMix(f"{name!r}: adapters would mix; start the server with our plugin")
         if self.faults.refuses_load is not None:
             raise ServerRefused(f"loading {name!r} from {folder}: {self.faults.refuses_load}")
         slot = _Slot(folder=folder, weights=_checked_weights(name, folder, self._max_lora_rank))

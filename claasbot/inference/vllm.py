@@ -16,8 +16,9 @@ from typing import Any
 
 from claasbot.domain.completion import Completion, CompletionRequest
 from claasbot.domain.conversation import Message
-from claasbot.errors import AdapterNotLoaded, ServerDown, ServerRefused
+from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerDown, ServerError, ServerRefused
 from claasbot.inference.connection import Answer, Connection, Patience
+from claasbot.inference.isolation import MIXES, keeps_adapters_apart
 from claasbot.inference.stopping import until
 from claasbot.inference.stream import Gathering
 from claasbot.ports import ServerInfo
@@ -26,6 +27,8 @@ FORGET, CHECKSUM, REPORT = "claasbot_forget_adapter", "claasbot_adapter_checksum
 """Methods of our worker extension (`vllm_plugins/adapter_control.py`)."""
 
 _FORGET_AGAIN_S = 0.05
+_HEALTH_S = 1.0
+_TROUBLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,7 @@ class VllmServer:
         used_for = self._used.setdefault(name, folder)
         if used_for != folder:
             raise ServerRefused(f"{name!r} already stands for {used_for}; load {folder} under a name of its own")
+        await self._refuse_to_mix(repr(name))
         what, path = f"loading {name!r} from {folder}", self._there(folder)
         body = {"lora_name": name, "lora_path": path}
         answer = await self._connection.ask("POST", "/v1/load_lora_adapter", body, within_s=self._patience.load_s)
@@ -175,6 +179,26 @@ class VllmServer:
         results = await self._rpc(REPORT)
         return results[0] if results and isinstance(results[0], dict) else None
 
+    async def version(self) -> str | None:
+        """Of vLLM; None where it does not say."""
+        answer = await self._connection.ask("GET", "/version")
+        return answer.data.get("version") if answer.is_ok and isinstance(answer.data, dict) else None
+
+    async def trouble(self) -> str | None:
+        """What is wrong with it now, in one line; None when all is well. A few short requests, 3 s at most."""
+        try:
+            async with asyncio.timeout(_TROUBLE_S):
+                answer = await self._connection.ask("GET", "/health", within_s=_HEALTH_S)
+                if not answer.is_ok:
+                    return str(answer.refusal("health"))
+                await self.info()
+                await self._refuse_to_mix("adapters")
+        except TimeoutError:
+            return f"{self._connection.where} was silent for {_TROUBLE_S:g} s; look at its log"
+        except ServerError as error:
+            return str(error)
+        return None
+
     async def close(self) -> None:
         await self._connection.close()
 
@@ -183,6 +207,12 @@ class VllmServer:
     def _generation(self) -> int:
         """Of an attached server: one more whenever something that we loaded is gone."""
         return 1 + self._lost_generations
+
+    async def _refuse_to_mix(self, what: str) -> None:
+        """Asked at every load: an attached server may come back without our plugin, and nobody tells us."""
+        report = await self.plugin_report()
+        if not keeps_adapters_apart(report, await self.version() if report is None else None):
+            raise AdaptersMix(f"{what}: {MIXES}")
 
     async def _cards(self) -> dict[str, Mapping[str, Any]]:
         """Every model that is served, by name. Notices a restart by what is missing."""
@@ -233,8 +263,6 @@ def _chat_body(request: CompletionRequest) -> dict[str, object]:
     }
     if request.sampling.seed is not None:
         body["seed"] = request.sampling.seed
-    if request.priority:
-        body["priority"] = request.priority
     return body
 
 

@@ -19,6 +19,19 @@ from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
 
+_WORDS = {
+    "turn": ("message", "messages"),
+    "completion": ("answer", "answers"),
+    "conversation": ("conversation", "conversations"),
+    "feedback_event": ("piece of feedback", "pieces of feedback"),
+    "job": ("lesson", "lessons"),
+    "adapter_version": ("adapter version", "adapter versions"),
+    "weights": ("weight file", "weight files"),
+    "comparison": ("comparison", "comparisons"),
+    "account": ("account", "accounts"),
+}
+"""What the receipt calls the rows of a table, one and many. Tables that are not here hold nothing that people know."""
+
 
 class Erasing:
     """The way out, for people and for what was learned from them."""
@@ -41,7 +54,7 @@ class Erasing:
         self._one_at_a_time = asyncio.Lock()
 
     async def forget(self, person_id: int) -> dict[str, int]:
-        """Delete everything of a person; returns the receipt: what went, and how many of each.
+        """Delete everything of a person; returns the receipt: what went, in people's words, and how many of each.
 
         Order: block the person, end their jobs, wait for running answers, unload, drop the worker's copies, delete the
         folder (a server dies if a folder vanishes that it may still read), then the rows.
@@ -69,7 +82,7 @@ class Erasing:
             n_weights = await asyncio.to_thread(_n_weights, folder)
             await asyncio.to_thread(adapter_files.remove, folder)
             counts = await self._store.run(erasure.finish, asked, self._clock())
-            return {**{table: n for table, n in counts.items() if n}, "weight files": n_weights}
+            return _receipt(counts, n_weights)
 
     async def _end_influence(self, erasure_id: int) -> Erasure | None:
         """Return when no engine works for the person and no server holds a copy: until a look finds nothing new."""
@@ -106,6 +119,12 @@ class Erasing:
         """All that is stored about a person, as JSON."""
         found = await self._store.run(erasure.export, person_id)
         return json.dumps({"person": f"p{person_id}", "rows": found}, indent=1, ensure_ascii=False)
+
+
+def _receipt(counts: dict[str, int], n_weights: int) -> dict[str, int]:
+    n_messages = max(0, counts["turn"] - counts["completion"])  # an answer is a turn too
+    found = {**counts, "turn": n_messages, "weights": n_weights}
+    return {words[found[table] > 1]: found[table] for table, words in _WORDS.items() if found.get(table)}
 
 
 def _n_weights(folder: Path) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from claasbot import adapter_files
 from claasbot.domain.adapter import version_name
 from claasbot.domain.completion import BASE
+from claasbot.domain.experience import ExperienceState
 from claasbot.domain.feedback import signal_of
 from claasbot.domain.hindsight import teacher_messages
 from claasbot.domain.job import (
@@ -26,7 +27,7 @@ from claasbot.domain.job import (
 )
 from claasbot.domain.schedule import Rules, Train, Wait, back_off_s, decide
 from claasbot.errors import EngineDown, JobRefused, NotFound
-from claasbot.ports import TrainingEngine
+from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
 from claasbot.services.handover import Handover
 from claasbot.services.stage import keep_doing
@@ -37,6 +38,7 @@ from claasbot.storage.store import Store
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_ANOTHER_BASE = "it was answered by another base model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Learning:
         rules: LessonRules,
         data: Path,
         clock: Clock,
+        server: InferenceServer,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -69,11 +72,18 @@ class Learning:
         self._rules = rules
         self._data = data
         self._clock = clock
+        self._server = server
+        self._base_revision: str | None = None
         self._hurries = False
 
     async def train_now(self) -> None:
         """Start what waits at once, without debounce or cooldown."""
         self._hurries = True
+        self._store.stages.experience.set()
+
+    async def requeue(self, person_id: int, experience_id: int) -> None:
+        """Queue parked feedback once more. Raises NotFound, NotYours, BadInput, ImpossibleTransition."""
+        await self._store.run(lessons.requeue, person_id, experience_id, self._clock())
         self._store.stages.experience.set()
 
     async def run(self) -> None:
@@ -93,22 +103,24 @@ class Learning:
         rules = replace(self._rules.rules, is_paused=paused)
         if self._hurries:
             rules = replace(rules, debounce_s=0.0, cooldown_s=0.0)
-        decision = decide(await self._store.run(lessons.waiting), now, rules)
+        decision = decide(await self._store.run(lessons.waiting, now), now, rules)
         if isinstance(decision, Wait):
             self._hurries = False
             return _LOOK_S if decision.until is None else min(_LOOK_S, (decision.until - now).total_seconds())
-        await self._store.run(self._lease, decision)
+        await self._store.run(self._lease, decision, await self._base())
+        self._store.stages.outbox.set()
         return 0.0
 
-    def _lease(self, db: Database, decision: Train) -> None:
-        """One transaction: version number, job row, experiences leased. Nothing, if consent went meanwhile."""
+    async def _base(self) -> str:
+        """The revision of the base model that is served and trained; it changes with a restart of the bot only."""
+        if self._base_revision is None:
+            self._base_revision = (await self._server.info()).base_revision
+        return self._base_revision
+
+    def _lease(self, db: Database, decision: Train, base_revision: str) -> None:
+        """One transaction: version number, job row, experiences leased. Nothing, if none of them may teach any more."""
         now = self._clock()
-        chosen = []
-        for experience in lessons.queued(db, decision.person_id, self._rules.max_experiences):
-            if people.consent_of(db, decision.person_id, experience.address).allows_learning:
-                chosen.append(experience)
-            else:
-                lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
+        chosen = self._batch(db, decision.person_id, base_revision, now)
         if not chosen:
             return
         parent = versions.current(db, decision.person_id)
@@ -135,13 +147,35 @@ class Learning:
         for experience in chosen:
             outbox.add(db, experience, "queued", {"version": version_name(decision.person_id, n)}, now)
 
+    def _batch(self, db: Database, person_id: int, base_revision: str, now: datetime) -> list[StoredExperience]:
+        """What one job trains: oldest first, all sampled under one chat template with the same options.
+
+        The rest waits for the next job. What can never teach is rejected on the way.
+        """
+        batch: list[StoredExperience] = []
+        template: tuple[str, dict[str, object]] | None = None
+        for experience in lessons.queued(db, person_id, self._rules.max_experiences):
+            sent = conversations.completion(db, experience.completion_id)
+            if not people.consent_of(db, person_id, experience.address).allows_learning:
+                lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
+            elif sent.base_revision != base_revision:
+                lessons.move(db, experience.experience_id, "rejected", _ANOTHER_BASE, now)
+                outbox.add(db, experience, "refused", {"reason": _ANOTHER_BASE}, now)
+            elif template in (None, (sent.template_hash, sent.template_options)):
+                template = (sent.template_hash, sent.template_options)
+                batch.append(experience)
+        return batch
+
     async def _train(self, stored: StoredJob) -> None:
-        self._store.stages.outbox.set()
+        base_revision = await self._base()
         started = time.perf_counter()
         try:
             job = await self._store.run(self._job, stored)
         except NotFound as error:
             await self._end(stored, "abandoned", str(error))
+            return
+        if job.base_revision != base_revision:
+            await self._end(stored, "abandoned", _ANOTHER_BASE, experiences="rejected", told=_ANOTHER_BASE)
             return
         staged = time.perf_counter()
         try:
@@ -201,16 +235,23 @@ class Learning:
         attempts = await self._store.run(lessons.job_failed, stored.job_id, str(error), not_before)
         log.warning("job %s failed (attempt %d): %s", stored.job_id, attempts, error)
 
-    async def _end(self, stored: StoredJob, state: str, reason: str) -> None:
-        """The job makes no version: its experiences are parked with the reason."""
+    async def _end(
+        self,
+        stored: StoredJob,
+        state: str,
+        reason: str,
+        *,
+        experiences: ExperienceState = "quarantined",
+        told: str = "something went wrong on my side; the admin finds it under Lessons",
+    ) -> None:
+        """The job makes no version: its experiences are parked with the reason, or rejected."""
 
         def unit(db: Database) -> None:
             now = self._clock()
             lessons.job_ended(db, stored.job_id, state, (reason,), stored.seconds, now)
             for experience in lessons.of_job(db, stored.job_id):
                 if experience.state == "leased":
-                    lessons.move(db, experience.experience_id, "quarantined", reason, now)
-                    told = "something went wrong on my side; the admin finds it under Lessons"
+                    lessons.move(db, experience.experience_id, experiences, reason, now)
                     outbox.add(db, experience, "refused", {"reason": told}, now)
 
         log.error("job %s ended as %s: %s", stored.job_id, state, reason)
@@ -230,6 +271,11 @@ class Learning:
         learned = lessons.consumed(db, stored.person_id, max(self._rules.max_standing, self._rules.n_earlier))
         standing = _standing(learned[: self._rules.max_standing], stored.recipe)
         first = conversations.completion(db, leased[0].completion_id)
+        earlier = [
+            row
+            for row in learned[: self._rules.n_earlier]
+            if conversations.completion(db, row.completion_id).base_revision == first.base_revision
+        ]
         name = version_name(stored.person_id, stored.version_n)
         return TrainingJob(
             job_id=stored.job_id,
@@ -241,7 +287,7 @@ class Learning:
             recipe=stored.recipe,
             seed=job_seed(stored.job_id),
             experiences=tuple(_experience(db, row, standing) for row in leased),
-            earlier=tuple(_experience(db, row, standing) for row in learned[: self._rules.n_earlier]),
+            earlier=tuple(_experience(db, row, standing) for row in earlier),
         )
 
 

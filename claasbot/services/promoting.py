@@ -14,7 +14,16 @@ from claasbot.domain.completion import BASE, CompletionRequest, Sampling, SentCo
 from claasbot.domain.conversation import Message
 from claasbot.domain.gate import Canary, Limits, Verdict, judge_canary, judge_training
 from claasbot.domain.job import TrainingResult
-from claasbot.errors import AdapterDamaged, BadInput, ClaasbotError, NotFound, ServerDown, ServerRefused
+from claasbot.errors import (
+    AdapterDamaged,
+    AdaptersMix,
+    BadInput,
+    ClaasbotError,
+    NotFound,
+    ServerDown,
+    ServerError,
+    ServerRefused,
+)
 from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
 from claasbot.services.sampling import sample
@@ -27,6 +36,8 @@ from claasbot.storage.store import Store
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_N_REJECTED_KEPT = 3
+"""Rejected versions of one person whose files stay, for whoever wants to know why the gate refused them."""
 _PROBES = ("What is the capital of France?", "Name a fruit.")
 _PROBE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=24, seed=0)
 
@@ -86,6 +97,8 @@ class Promoting:
                 async with self._serving.holding(version):
                     canary = await self._canary(job, version, result)
                 verdict = judge_canary(canary, self._limits)
+            except AdaptersMix:  # no fault of the candidate: it waits for a server that keeps adapters apart
+                raise
             except (ServerRefused, AdapterDamaged) as error:
                 verdict = Verdict(reasons=(f"it could not be served: {error}",), can_retry_smaller=True)
         seconds["canary"] = time.perf_counter() - started
@@ -98,6 +111,7 @@ class Promoting:
         self._store.stages.experience.set()
         await self._engine.discard(job.job_id)
         await self._unload_others(job.person_id, keep=version if promoted else None)
+        await self.prune(job.person_id)
 
     async def _canary(self, job: StoredJob, version: AdapterVersion, result: TrainingResult) -> Canary:
         """What is served under the new name, beside what the trainer says of the new and the parent weights."""
@@ -159,9 +173,11 @@ class Promoting:
             versions.move(db, parent.version_id, "retired", now)
         versions.move(db, version.version_id, "promoted", now)
         versions.point_to(db, job.person_id, version.version_id)
-        for row in leased:
+        for number, row in enumerate(leased):
             lessons.consume(db, row.experience_id, version.version_id, now)
-            outbox.add(db, row, "learned", _effect(row.experience_id, version, job.result, row.feedback.text), now)
+            # One notice for the whole lesson; every message gets its mark.
+            effect = {} if number else _effect(row.experience_id, version, job.result, row.feedback.text)
+            outbox.add(db, row, "learned", effect, now)
         seconds["gate"] = time.perf_counter() - started
         lessons.job_ended(db, job.job_id, "promoted", (), seconds, now)
         return True
@@ -231,6 +247,15 @@ class Promoting:
         for version in await self._store.run(versions.of_person, person_id):
             if version.version_id not in held and version.server_name in names:
                 await self._unload_quietly(version)
+
+    async def prune(self, person_id: int) -> None:
+        """Delete the files of all but the latest rejected versions; their rows stay. What fails is tried next time."""
+        found = await self._store.run(versions.of_person, person_id)
+        for version in [version for version in found if version.state == "rejected"][_N_REJECTED_KEPT:]:
+            try:
+                await self._serving.delete_files(version)
+            except (ServerError, OSError) as error:
+                log.info("the files of version %s stay: %s", version.name, error)
 
     async def _unload_quietly(self, version: AdapterVersion) -> None:
         try:

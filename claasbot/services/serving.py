@@ -66,6 +66,10 @@ class Serving:
             return Policy(model=info.base_model, version=None, fell_back=True)
         return Policy(model=current.server_name, version=current)
 
+    async def base_policy(self) -> Policy:
+        """The base model, whatever the person has learned."""
+        return Policy(model=(await self._server.info()).base_model, version=None)
+
     async def ensure_loaded(self, version: AdapterVersion) -> None:
         """Load a version unless this generation of the server holds it. Verifies its files first.
 
@@ -91,8 +95,7 @@ class Serving:
                 f"{version.name} was trained on base {manifest.base_revision[:12]!r}, the server has "
                 f"{info.base_revision[:12]!r}; go back to that model or undo to the base"
             )
-        if version.server_name not in await self._server.loaded():
-            await self._server.load(version.server_name, folder)
+        await self._server.load(version.server_name, folder)  # listed already or not: it also checks that none mix
         self._loaded[version.server_name] = info.generation
 
     def _load_ended(self, name: str, task: asyncio.Task[None]) -> None:
@@ -160,6 +163,12 @@ class Serving:
                 await self._server.unload(name)
             dropped = await self._server.forget(name) and dropped
         return dropped
+
+    async def delete_files(self, version: AdapterVersion) -> None:
+        """Of a version that never answers again. They stay where the server may still read them."""
+        folder = self._data / version.folder
+        if await asyncio.to_thread(folder.exists) and await self.forget([version.server_name]):
+            await asyncio.to_thread(adapter_files.remove, folder)
 
     async def leave_witness(self, leaving: list[AdapterVersion]) -> str:
         """The name of one of these versions that the server lists, loaded for that if need be.

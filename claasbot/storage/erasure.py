@@ -65,7 +65,7 @@ def leave_witness(db: Database, erasure_id: int, server_name: str) -> None:
 
 
 def finish(db: Database, asked: Erasure, now: datetime) -> dict[str, int]:
-    """Delete every row of the person, one transaction; returns the counts for the receipt."""
+    """Delete every row of the person, one transaction; returns how many of each table."""
     db.conn.execute("PRAGMA defer_foreign_keys = ON")
     counts = {
         table: change(db, f"DELETE FROM {table} WHERE {which}", asked.person_id)  # noqa: S608

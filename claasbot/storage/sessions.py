@@ -14,7 +14,10 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def add_sign_in_token(db: Database, token: str, now: datetime) -> None:
+def add_sign_in_token(db: Database, token: str, not_older_than: datetime, now: datetime) -> None:
+    """What is over goes: older tokens, used or not, and ended sessions."""
+    change(db, "DELETE FROM sign_in_token WHERE created_at < ?", text_of(not_older_than))
+    change(db, "DELETE FROM admin_session WHERE expires_at < ?", text_of(now))
     insert(db, "sign_in_token", token_sha256=digest(token), created_at=text_of(now))
 
 
@@ -33,7 +36,6 @@ def spend_sign_in_token(db: Database, token: str, not_older_than: datetime, now:
 
 
 def add_session(db: Database, token: str, csrf_token: str, expires_at: datetime, now: datetime) -> None:
-    change(db, "DELETE FROM admin_session WHERE expires_at < ?", text_of(now))
     insert(
         db,
         "admin_session",

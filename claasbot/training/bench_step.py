@@ -1,6 +1,6 @@
 """How long a step takes here, against what its arithmetic cannot go below: `python -m claasbot.training.bench_step`.
 
-Times whole jobs of four steps through the trainer's own code, on about 200 prompt and 100 response tokens, and writes
+Times whole jobs of four steps through the trainer's own code, on about 200 prompt and 100 completion tokens, and writes
 their versions to a temporary folder.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from claasbot.training.policy import Policy
 
 N_STEPS = 4
-N_RESPONSE = 100
+N_COMPLETION = 100
 QUESTION = "How do I boil an egg so that it is soft inside, and what should I look out for?"
 HINT = "Please answer in one short sentence."
 ANSWER = "First bring some water to a boil in a small pot. Then put the egg in and wait for six minutes."
@@ -64,7 +64,7 @@ def measure(model: Path, *, repeat: int, threads: int | None, device: str) -> di
     policy = load_policy(model, device=device)
     probes = Probes(policy, suites_dir() / "probes.json")
     experience, n_teacher = _experience(policy)
-    n_prompt, n_response = len(experience.prompt_ids), len(experience.token_ids)
+    n_prompt, n_completion = len(experience.prompt_ids), len(experience.token_ids)
     jobs, parts = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for index in range(repeat + 1):
@@ -75,13 +75,13 @@ def measure(model: Path, *, repeat: int, threads: int | None, device: str) -> di
     step_parts = {name: [row[name] / N_STEPS for row in parts[1:]] for name in ("student", "backward", "optimizer")}
     step_seconds = [sum(row) for row in zip(*step_parts.values(), strict=True)]
     flops = count(
-        policy, n_student=n_prompt + n_response - 1, n_teacher=n_teacher + n_response - 1, n_response=n_response
+        policy, n_student=n_prompt + n_completion - 1, n_teacher=n_teacher + n_completion - 1, n_completion=n_completion
     )
-    peak = peak_flops(policy, n_prompt + n_response)
+    peak = peak_flops(policy, n_prompt + n_completion)
     floor = (flops.forward + flops.backward) / peak
     return {
         "prompt_tokens": n_prompt,
-        "response_tokens": n_response,
+        "completion_tokens": n_completion,
         "threads": torch.get_num_threads(),
         "seconds": statistics.median(step_seconds),
         "best_seconds": min(step_seconds),
@@ -102,21 +102,21 @@ def measure(model: Path, *, repeat: int, threads: int | None, device: str) -> di
 
 
 def _experience(policy: "Policy") -> tuple[JobExperience, int]:
-    """About 200 prompt tokens and exactly N_RESPONSE response tokens; the teacher's prompt length beside it."""
+    """About 200 prompt tokens and exactly N_COMPLETION completion tokens; the teacher's prompt length beside it."""
     messages: tuple[Message, ...] = ()
     n_repeats = 1
     while not messages or len(policy.prompt_ids(messages, {})) < 200:
         messages = (Message(role="user", content=" ".join([QUESTION] * n_repeats)),)
         n_repeats += 1
     teacher = (replace(messages[0], content=f"{messages[0].content} {HINT}"),)
-    answer = policy.text_ids(" ".join([ANSWER] * N_RESPONSE))
+    answer = policy.text_ids(" ".join([ANSWER] * N_COMPLETION))
     experience = JobExperience(
         experience_id=1,
         messages=messages,
         teacher_messages=teacher,
         prompt_ids=policy.prompt_ids(messages, {}),
-        token_ids=(*answer[: N_RESPONSE - 1], answer[-1]),
-        logprobs=(-1.0,) * N_RESPONSE,
+        token_ids=(*answer[: N_COMPLETION - 1], answer[-1]),
+        logprobs=(-1.0,) * N_COMPLETION,
         version_name="base",
     )
     return experience, len(policy.prompt_ids(teacher, {}))

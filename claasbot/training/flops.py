@@ -21,16 +21,16 @@ class StepFlops:
     backward: float
 
 
-def count(policy: Policy, *, n_student: int, n_teacher: int, n_response: int) -> StepFlops:
-    """FLOPs for sequences of `n_student` and `n_teacher` tokens of which `n_response` are the completion.
+def count(policy: Policy, *, n_student: int, n_teacher: int, n_completion: int) -> StepFlops:
+    """FLOPs for sequences of `n_student` and `n_teacher` tokens of which `n_completion` are the completion.
 
     Let P be the weights of all linear layers of the body, R those of the adapter, H x V the head, D the width of all
-    attention heads together, N the layers, L the tokens of a sequence, T the response tokens. A product of (m, k) and
+    attention heads together, N the layers, L the tokens of a sequence, T the completion tokens. A product of (m, k) and
     (k, n) takes 2 m k n.
 
     - body forward: 2 P L
     - attention forward: scores and values are 2 L² D each; causality needs half of that: 2 N L² D
-    - head forward, response positions only: 2 H V T
+    - head forward, completion positions only: 2 H V T
     - adapter forward: 2 R L
     - backward: the base is frozen, so only the gradient by activations: 2 P L + 2 H V T; attention has four products
       where the forward has two: 4 N L² D; the adapter has both gradients: 4 R L
@@ -50,7 +50,7 @@ def count(policy: Policy, *, n_student: int, n_teacher: int, n_response: int) ->
     width = config.num_hidden_layers * config.num_attention_heads * head_dim
 
     def forward(n_tokens: int) -> float:
-        return 2.0 * (body * n_tokens + head * n_response + width * n_tokens**2)
+        return 2.0 * (body * n_tokens + head * n_completion + width * n_tokens**2)
 
     attention_twice = 2.0 * width * n_student**2
     return StepFlops(

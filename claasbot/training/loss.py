@@ -3,7 +3,7 @@
 Pure functions of log-probabilities over the whole vocabulary, in nats. Refuses approximations: no top-k, no
 sampled-token estimator, no normalised advantages. Source: arXiv:2601.20802; the direction of alpha is that of GKD
 (arXiv:2306.13649).
-Letters: B samples, T response tokens, V vocabulary.
+Letters: B experiences, T completion tokens, V vocabulary.
 """
 
 import math
@@ -62,10 +62,10 @@ def sdpo_loss(
     alpha: float,
     ratio_cap: float,
 ) -> Loss:
-    """Mean over samples of the token-mean of ratio x divergence, in nats.
+    """Mean over experiences of the token-mean of ratio x divergence, in nats.
 
     Student and teacher logprobs are (B, T, V); ids, completion logprobs and mask (B, T). The ratio multiplies the loss
-    of its token, and each sample counts the same however long it is. Gradient reaches `student_logprobs` only.
+    of its token, and each experience counts the same however long it is. Gradient reaches `student_logprobs` only.
     Raises JobRefused if a row of the mask is all zero: an empty completion teaches nothing.
     """
     n_tokens = loss_mask.sum(-1)  # (B,)

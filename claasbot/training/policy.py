@@ -1,7 +1,7 @@
 """The base model, loaded once and kept, with one person's adapter on it at a time.
 
 Turns messages into prompt ids and token ids into logprobs. Refuses to sample: completions come from the server.
-Letters: T response tokens, V vocabulary.
+Letters: T completion tokens, V vocabulary.
 """
 
 from pathlib import Path
@@ -74,24 +74,26 @@ class Policy:
         """The ids of an answer written by a person or by us, closed by the end-of-turn token."""
         return (*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id)
 
-    def response_logprobs(self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...]) -> Tensor:
-        """Logprobs over the vocabulary before each response token: (T, V) fp32, in nats."""
+    def logprobs(self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...]) -> Tensor:
+        """Logprobs over the vocabulary before each completion token: (T, V) fp32, in nats."""
         return self.batch_logprobs([(prompt_ids, token_ids)])
 
     def batch_logprobs(self, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
-        """The same for several prompts and responses at once, one after the other: (sum of T, V).
+        """The same for several prompts and completions at once, one after the other: (sum of T, V).
 
         Padded on the right without an attention mask: attention is causal, so no real token sees the padding, and the
-        last response token itself is not needed. The head runs on response positions only, as one matrix: for (1, T, H)
-        torch takes another kernel on the CPU that is four times slower.
+        last completion token itself is not needed. The head runs on completion positions only, as one matrix: for
+        (1, T, H) torch takes another kernel on the CPU that is four times slower.
         """
-        width = max(len(prompt) + len(response) for prompt, response in rows) - 1
-        padded = [(prompt + response)[:-1] + (0,) * (width + 1 - len(prompt + response)) for prompt, response in rows]
+        width = max(len(prompt) + len(completion) for prompt, completion in rows) - 1
+        padded = [
+            (prompt + completion)[:-1] + (0,) * (width + 1 - len(prompt + completion)) for prompt, completion in rows
+        ]
         ids = torch.tensor(padded, device=self.device)  # (B, L)
         hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # (B, L, H)
         wanted = [
-            hidden[row, len(prompt) - 1 : len(prompt) + len(response) - 1]
-            for row, (prompt, response) in enumerate(rows)
+            hidden[row, len(prompt) - 1 : len(prompt) + len(completion) - 1]
+            for row, (prompt, completion) in enumerate(rows)
         ]
         return self.model.get_output_embeddings()(torch.cat(wanted)).float().log_softmax(-1)
 
@@ -119,6 +121,6 @@ def _check_head(policy: Policy) -> None:
     """`batch_logprobs` applies the head itself; some architectures scale or cap the logits after it."""
     ids = torch.tensor([[0, 1, 2, 3]], device=policy.device)
     theirs = policy.model(input_ids=ids, use_cache=False).logits[0, -1].float().log_softmax(-1)
-    ours = policy.response_logprobs((0, 1, 2, 3), (0,))[0]
+    ours = policy.logprobs((0, 1, 2, 3), (0,))[0]
     if not torch.allclose(ours, theirs, atol=0.1, rtol=0.05):
         raise ModelMissing(f"{policy.name} changes its logits after the head, which we do not; use another model")

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from claasbot.adapter_files import sha256_of
+from claasbot.adapter_files import fsync, sha256_of
 from claasbot.errors import ClaasbotError, ModelMissing
 
 MANIFEST = "claasbot-model.json"
@@ -184,24 +184,16 @@ def put_in_place(aside: Path, to: Path) -> None:
     """Make the folder durable and readable by other accounts, then give it its final name."""
     for path in [*aside.rglob("*"), aside]:
         path.chmod(0o755 if path.is_dir() else 0o644)  # save_pretrained writes 0600; the server may be another account
-        _fsync(path)
+        fsync(path)
     if to.exists():
         shutil.rmtree(to)  # our own, from another source or damaged: _check_target refused everything else
     aside.rename(to)
-    _fsync(to.parent)
+    fsync(to.parent)
 
 
 def _remove(*folders: Path) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

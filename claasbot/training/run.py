@@ -10,11 +10,11 @@ import torch
 from claasbot import adapter_files
 from claasbot.domain.job import ExperienceScore, JobExperience, Recipe, TrainingJob, TrainingResult
 from claasbot.errors import JobRefused
+from claasbot.training.experiences import scored_experience, trained_experience
 from claasbot.training.loss import divergence
 from claasbot.training.policy import Policy
 from claasbot.training.probes import Probes
-from claasbot.training.samples import scored_sample, trained_sample
-from claasbot.training.step import Learned, Lesson, Reading, Sample, mean_over_tokens
+from claasbot.training.step import Experience, Learned, Lesson, Reading, mean_over_tokens
 from claasbot.training.stopwatch import Stopwatch
 from claasbot.training.version_folder import put_on_parent, write_version
 
@@ -32,14 +32,14 @@ def run_job(job: TrainingJob, policy: Policy, probes: Probes) -> TrainingResult:
         parent = put_on_parent(adapter, job)
         parent_weights = adapter.weights.clone()
     with watch("teacher"):
-        samples = tuple(trained_sample(policy, job, row) for row in job.experiences)
-        earlier = tuple(scored_sample(policy, job, row) for row in job.earlier)
+        experiences = tuple(trained_experience(policy, job, row) for row in job.experiences)
+        earlier = tuple(scored_experience(policy, job, row) for row in job.earlier)
     with watch("score"):
-        gaps_before = [_gap(policy, sample, job.recipe) for sample in earlier]
-    learned = Lesson(policy, samples, job.recipe, watch).learn(parent.state)
-    _check_start(learned, samples)
+        gaps_before = [_gap(policy, experience, job.recipe) for experience in earlier]
+    learned = Lesson(policy, experiences, job.recipe, watch).learn(parent.state)
+    _check_start(learned, experiences)
     with watch("score"):
-        gaps_after = [_gap(policy, sample, job.recipe) for sample in earlier]
+        gaps_after = [_gap(policy, experience, job.recipe) for experience in earlier]
         kl_base_nats = probes.kl_from_base(job.template_options)
     with watch("save"):
         manifest = write_version(adapter, parent.state, job, parent=parent.name, base_name=policy.name)
@@ -55,10 +55,10 @@ def run_job(job: TrainingJob, policy: Policy, probes: Probes) -> TrainingResult:
         new_logprobs=_logprobs(learned.after),
         parent_logprobs=_logprobs(learned.before),
         steps=learned.steps,
-        learned=_learned_scores(samples, learned),
+        learned=_learned_scores(experiences, learned),
         earlier=tuple(
-            ExperienceScore(experience_id=sample.experience_id, before_nats=before, after_nats=after)
-            for sample, before, after in zip(earlier, gaps_before, gaps_after, strict=True)
+            ExperienceScore(experience_id=experience.experience_id, before_nats=before, after_nats=after)
+            for experience, before, after in zip(earlier, gaps_before, gaps_after, strict=True)
         ),
         seconds={name: round(seconds, 4) for name, seconds in watch.seconds.items()},
     )
@@ -88,20 +88,20 @@ def _check(job: TrainingJob, policy: Policy) -> None:
         raise JobRefused(f"{job.version_name} was made by job {there.job_id}; a version is never made again")
 
 
-def _check_start(learned: Learned, samples: tuple[Sample, ...]) -> None:
-    for sample, reading in zip(samples, learned.before, strict=True):
+def _check_start(learned: Learned, experiences: tuple[Experience, ...]) -> None:
+    for experience, reading in zip(experiences, learned.before, strict=True):
         if not bool(torch.isfinite(reading.divergence).all()):
             raise JobRefused(
-                f"experience {sample.experience_id} has logprobs that are not finite already at the parent's weights; "
-                "roll the adapter back"
+                f"experience {experience.experience_id} has logprobs that are not finite already at the parent's "
+                "weights; roll the adapter back"
             )
 
 
 @torch.no_grad()
-def _gap(policy: Policy, sample: Sample, recipe: Recipe) -> float:
-    """Divergence teacher to student on one sample now, mean nats per token."""
-    logprobs = policy.response_logprobs(sample.prompt_ids, sample.token_ids)
-    return mean_over_tokens([divergence(logprobs, sample.teacher_logprobs, recipe.alpha)])
+def _gap(policy: Policy, experience: Experience, recipe: Recipe) -> float:
+    """Divergence teacher to student on one experience now, mean nats per token."""
+    logprobs = policy.logprobs(experience.prompt_ids, experience.token_ids)
+    return mean_over_tokens([divergence(logprobs, experience.teacher_logprobs, recipe.alpha)])
 
 
 def _mismatch(rows: tuple[JobExperience, ...], before: tuple[Reading, ...], parent: str) -> float | None:
@@ -118,12 +118,12 @@ def _logprobs(readings: tuple[Reading, ...]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row.token_logprobs.tolist()) for row in readings)
 
 
-def _learned_scores(samples: tuple[Sample, ...], learned: Learned) -> tuple[ExperienceScore, ...]:
+def _learned_scores(experiences: tuple[Experience, ...], learned: Learned) -> tuple[ExperienceScore, ...]:
     return tuple(
         ExperienceScore(
-            experience_id=sample.experience_id,
+            experience_id=experience.experience_id,
             before_nats=mean_over_tokens([before.divergence]),
             after_nats=mean_over_tokens([after.divergence]),
         )
-        for sample, before, after in zip(samples, learned.before, learned.after, strict=True)
+        for experience, before, after in zip(experiences, learned.before, learned.after, strict=True)
     )

@@ -2,7 +2,7 @@
 
 The forward of the first step is at the parent's weights, so it also gives the parent's logprobs, the mismatch and the
 point that the KL stop measures from: no pass is made twice. Refuses to touch files.
-Letters: T response tokens, V vocabulary.
+Letters: T completion tokens, V vocabulary.
 """
 
 import math
@@ -19,7 +19,7 @@ from claasbot.training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Experience:
     """One experience as tensors, with what the teacher makes of it."""
 
     experience_id: int
@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one forward of the student showed, per response token, detached."""
+    """What one forward of the student showed, per completion token, detached."""
 
     token_logprobs: Tensor  # (T,)
     divergence: Tensor  # (T,)
@@ -59,14 +59,14 @@ def mean_over_tokens(tensors: list[Tensor]) -> float:
 
 
 class Lesson:
-    """The samples of one job and the weights that learn from them."""
+    """The experiences of one job and the weights that learn from them."""
 
-    def __init__(self, policy: Policy, samples: tuple[Sample, ...], recipe: Recipe, watch: Stopwatch) -> None:
+    def __init__(self, policy: Policy, experiences: tuple[Experience, ...], recipe: Recipe, watch: Stopwatch) -> None:
         self._policy = policy
-        self._samples = samples
+        self._experiences = experiences
         self._recipe = recipe
         self._watch = watch
-        self._start: list[Tensor] = []  # per sample (T, V): logprobs at the parent's weights
+        self._start: list[Tensor] = []  # per experience (T, V): logprobs at the parent's weights
 
     def learn(self, state: AdamState) -> Learned:
         """Up to `n_steps` optimizer steps on the adapter, in place.
@@ -92,7 +92,7 @@ class Lesson:
                 adamw_step(adapter.weights, adapter.gradient, state, recipe)
             steps.append(_metrics(loss, norm, kl_nats, readings))
         else:
-            after = tuple(self._read(index) for index in range(len(self._samples)))
+            after = tuple(self._read(index) for index in range(len(self._experiences)))
         if after and all(bool(torch.isfinite(row.divergence + row.kl_from_start).all()) for row in after):
             return Learned(before=before, after=after, steps=tuple(steps), finite=True)
         adapter.weights.copy_(parent_weights)
@@ -100,59 +100,60 @@ class Lesson:
 
     @torch.no_grad()
     def _read(self, index: int) -> Reading:
-        """The student on one sample, now."""
-        sample = self._samples[index]
+        """The student on one experience, now."""
+        experience = self._experiences[index]
         with self._watch("score"):
-            logprobs = self._policy.response_logprobs(sample.prompt_ids, sample.token_ids)
-            gap = divergence(logprobs, sample.teacher_logprobs, self._recipe.alpha)
+            logprobs = self._policy.logprobs(experience.prompt_ids, experience.token_ids)
+            gap = divergence(logprobs, experience.teacher_logprobs, self._recipe.alpha)
             return self._reading(index, logprobs, gap, torch.zeros_like(gap))
 
     def _accumulate(self) -> tuple[float, tuple[Reading, ...], float]:
         """Loss, readings and KL from the start at the weights as they are; their gradient lies on the adapter.
 
-        One sample at a time, so that one graph is in memory. The last backward is skipped when the KL stop says so.
+        One experience at a time, so that one graph is in memory. The last backward is skipped when the KL stop says so.
         """
         self._policy.adapter.gradient.zero_()
         loss, kl_nats, readings = 0.0, 0.0, []
-        for index, sample in enumerate(self._samples):
+        for index, experience in enumerate(self._experiences):
             with self._watch("student"):
-                total, reading = self._forward(index, sample)
+                total, reading = self._forward(index, experience)
             loss += float(total.detach())
             readings.append(reading)
-            if index + 1 == len(self._samples):
+            if index + 1 == len(self._experiences):
                 kl_nats = mean_over_tokens([row.kl_from_start for row in readings])
                 if kl_nats > self._recipe.kl_stop_nats:
                     break
             with self._watch("backward"):
                 total.backward()
-            loss += self._correct(sample)
+            loss += self._correct(experience)
         return loss, tuple(readings), kl_nats
 
-    def _forward(self, index: int, sample: Sample) -> tuple[Tensor, Reading]:
-        """This sample's share of the loss, with its graph."""
-        logprobs = self._policy.response_logprobs(sample.prompt_ids, sample.token_ids)  # (T, V)
+    def _forward(self, index: int, experience: Experience) -> tuple[Tensor, Reading]:
+        """This experience's share of the loss, with its graph."""
+        logprobs = self._policy.logprobs(experience.prompt_ids, experience.token_ids)  # (T, V)
         if index == len(self._start):
             self._start.append(logprobs.detach())
         loss = sdpo_loss(
             logprobs[None],
-            sample.teacher_logprobs[None],
-            sample.tokens[None],
-            sample.completion_logprobs[None],
-            torch.ones_like(sample.completion_logprobs)[None],
+            experience.teacher_logprobs[None],
+            experience.tokens[None],
+            experience.completion_logprobs[None],
+            torch.ones_like(experience.completion_logprobs)[None],
             alpha=self._recipe.alpha,
             ratio_cap=self._recipe.ratio_cap,
         )
         is_clipped = (loss.ratio[0] >= self._recipe.ratio_cap).float()
-        return loss.total / len(self._samples), self._reading(index, logprobs.detach(), loss.divergence[0], is_clipped)
+        reading = self._reading(index, logprobs.detach(), loss.divergence[0], is_clipped)
+        return loss.total / len(self._experiences), reading
 
-    def _correct(self, sample: Sample) -> float:
+    def _correct(self, experience: Experience) -> float:
         """Adds the cross-entropy on the person's own text: what the student never says, a divergence hardly raises."""
-        if not sample.correction_ids:
+        if not experience.correction_ids:
             return 0.0
         with self._watch("student"):
-            logprobs = self._policy.response_logprobs(sample.prompt_ids, sample.correction_ids)
-            ids = torch.tensor(sample.correction_ids, device=logprobs.device)
-            share = self._recipe.correction_weight / len(self._samples)
+            logprobs = self._policy.logprobs(experience.prompt_ids, experience.correction_ids)
+            ids = torch.tensor(experience.correction_ids, device=logprobs.device)
+            share = self._recipe.correction_weight / len(self._experiences)
             total = -share * of_tokens(logprobs, ids).mean()
         with self._watch("backward"):
             total.backward()
@@ -160,7 +161,7 @@ class Lesson:
 
     def _reading(self, index: int, logprobs: Tensor, gap: Tensor, is_clipped: Tensor) -> Reading:
         return Reading(
-            token_logprobs=of_tokens(logprobs, self._samples[index].tokens),
+            token_logprobs=of_tokens(logprobs, self._experiences[index].tokens),
             divergence=gap,
             kl_from_start=kl(logprobs, self._start[index]),
             is_clipped=is_clipped,

@@ -16,6 +16,7 @@ from claasbot.web.pages import render
 from claasbot.web.parts import PARTS
 
 LINK_HOURS = 24
+_LINK_LASTS = timedelta(hours=LINK_HOURS)
 _TOKEN_BYTES = 32
 
 URL = web.AppKey[Callable[[], str]]("url")
@@ -25,7 +26,8 @@ URL = web.AppKey[Callable[[], str]]("url")
 async def new_sign_in_link(store: Store, clock: Clock, url: str) -> str:
     """A link that signs in once, within a day. `url` is where the web server listens."""
     token = secrets.token_urlsafe(_TOKEN_BYTES)
-    await store.run(sessions.add_sign_in_token, token, clock())
+    now = clock()
+    await store.run(sessions.add_sign_in_token, token, now - _LINK_LASTS, now)
     return f"{url}/sign-in?token={token}"
 
 
@@ -38,7 +40,7 @@ async def spend(request: web.Request) -> web.StreamResponse:
     parts = request.app[PARTS]
     now = parts.clock()
     token = str((await request.post()).get("token", ""))
-    is_good = await parts.store.run(sessions.spend_sign_in_token, token, now - timedelta(hours=LINK_HOURS), now)
+    is_good = await parts.store.run(sessions.spend_sign_in_token, token, now - _LINK_LASTS, now)
     if not is_good:
         raise web.HTTPForbidden(
             text=f"This link was used before or is older than {LINK_HOURS} hours: run `claasbot sign-in` for a new one."

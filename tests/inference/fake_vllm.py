@@ -21,6 +21,8 @@ class FakeVllm:
         self.answers: dict[str, Handler | tuple[int, Any]] = {
             "/v1/models": (200, {"data": [card("base")]}),
             "/collective_rpc": (404, {"detail": "Not Found"}),
+            "/version": (200, {"version": "0.33.0"}),
+            "/health": (200, None),
         }
         self.seen: dict[str, list[Any]] = {}
         self.headers: list[dict[str, str]] = []

@@ -6,14 +6,8 @@ from pathlib import Path
 import pytest
 
 from claasbot.errors import ModelMissing, PortInUse
-from claasbot.inference.launch import (
-    LaunchedServer,
-    ServerPlan,
-    _keeps_adapters_apart,
-    check_port,
-    command,
-    find_preloads,
-)
+from claasbot.inference.isolation import keeps_adapters_apart
+from claasbot.inference.launch import LaunchedServer, ServerPlan, check_port, command, find_preloads
 from claasbot.inference.model_folder import base_facts
 
 
@@ -150,18 +144,24 @@ async def test_a_taken_port_stops_the_start_before_a_process_is_made(model: Path
 
 
 @pytest.mark.parametrize(
-    ("report", "does"),
+    ("report", "version", "does"),
     [
-        ({"cpu_lora": True, "version": "0.32.0+cpu"}, True),
-        ({"cpu_lora": False, "version": "0.32.0+cpu"}, False),
-        ({"cpu_lora": False, "version": "0.33.0+cpu"}, True),
-        ({"cpu_lora": False, "version": "1.0"}, True),
-        ({}, False),
-        (None, False),
+        ({"cpu_lora": True, "version": "0.32.0+cpu"}, None, True),
+        ({"cpu_lora": False, "version": "0.32.0+cpu", "wrappers": ["vllm.x.PunicaWrapperCPU"]}, None, False),
+        ({"cpu_lora": False, "version": "0.32.0", "wrappers": ["vllm.x.PunicaWrapperGPU"]}, None, True),
+        ({"cpu_lora": False, "version": "0.32.0", "wrappers": ["other.SomeWrapper"]}, None, False),
+        ({"cpu_lora": False, "version": "0.33.0+cpu"}, None, True),
+        ({"cpu_lora": False, "version": "1.0"}, None, True),
+        ({}, "0.33.0", False),
+        (None, "0.32.0", False),
+        (None, "0.33.1", True),
+        (None, None, False),
     ],
 )
-def test_a_cpu_server_without_our_plugin_mixes_adapters(report: dict[str, object] | None, does: bool) -> None:
-    assert _keeps_adapters_apart(report) is does
+def test_a_cpu_server_without_our_plugin_mixes_adapters(
+    report: dict[str, object] | None, version: str | None, does: bool
+) -> None:
+    assert keeps_adapters_apart(report, version) is does
 
 
 def test_a_missing_model_names_its_setting(tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ async def test_a_bare_server_lacks_all_of_it_each_with_what_to_do() -> None:
         assert word in line
 
 
+async def test_a_server_that_may_mix_adapters_is_told_with_what_to_do() -> None:
+    async with serving(FakeVllm()) as fake:
+        fake.answers["/version"] = (200, {"version": "0.32.0"})
+        lacks = (await probe(fake.url)).lacks(**NEEDED)
+        assert sum("claasbot_cpu_lora" in line and "base model answers" in line for line in lacks) == 1
+        fake.answers["/collective_rpc"] = (200, {"results": [{"cpu_lora": True, "version": "0.32.0"}]})
+        lacks = (await probe(fake.url)).lacks(**NEEDED)
+        assert not any("claasbot_cpu_lora" in line for line in lacks)
+
+
 async def test_no_server_is_one_line_and_no_exception() -> None:
     found = await probe("http://127.0.0.1:1")
     assert found.trouble is not None

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from claasbot.domain.completion import Completion, CompletionRequest, Sampling
 from claasbot.domain.conversation import Message
-from claasbot.errors import AdapterNotLoaded, ServerDown, ServerRefused
+from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerDown, ServerRefused
 from claasbot.inference.connection import Patience
 from claasbot.inference.vllm import BaseFacts, Mount, VllmServer
 from tests.inference.fake_vllm import FakeVllm, card, first, serving, token
@@ -24,7 +24,6 @@ REQUEST = CompletionRequest(
     model="base",
     sampling=Sampling(temperature=0.5, top_p=0.8, max_tokens=7, seed=3),
     template_options={"enable_thinking": False},
-    priority=2,
 )
 CHAT = "/v1/chat/completions"
 
@@ -76,7 +75,6 @@ async def test_a_completion_asks_for_its_evidence(fake: FakeVllm, server: VllmSe
             "top_p": 0.8,
             "max_tokens": 7,
             "seed": 3,
-            "priority": 2,
         }
     ]
     assert fake.headers[0]["Authorization"] == "Bearer secret"
@@ -399,6 +397,43 @@ async def test_a_slot_that_is_still_in_use_is_asked_for_again(fake: FakeVllm, se
     fake.answers["/collective_rpc"] = (200, {"results": [{"error": "'x' answers 1 running request(s)"}]})
     assert await server.forget("x") is False
     assert await server.checksum("x") is None
+
+
+async def test_an_adapter_is_never_loaded_where_it_may_reach_somebody_else(fake: FakeVllm, server: VllmServer) -> None:
+    fake.answers |= {"/version": (200, {"version": "0.32.0"}), "/v1/load_lora_adapter": (200, "Success")}
+    with pytest.raises(AdaptersMix, match="claasbot_cpu_lora"):
+        await server.load("p1.v1-00", Path("/a"))
+    assert "/v1/load_lora_adapter" not in fake.seen
+    fake.answers["/collective_rpc"] = (200, {"results": [{"cpu_lora": True, "version": "0.32.0"}]})  # mended, restarted
+    await server.load("p1.v1-00", Path("/a"))
+    fake.answers["/collective_rpc"] = (404, {"detail": "Not Found"})  # and started without it once more
+    with pytest.raises(AdaptersMix):
+        await server.load("p1.v2-00", Path("/b"))
+
+
+async def test_a_server_in_good_health_has_no_trouble(fake: FakeVllm, server: VllmServer) -> None:
+    assert await server.trouble() is None
+
+
+async def test_the_trouble_of_a_server_is_one_line_that_says_what_it_is(fake: FakeVllm, hurried: VllmServer) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        await forever()
+        raise AssertionError
+
+    for path, answer, word in (
+        ("/version", (200, {"version": "0.32.0"}), "claasbot_cpu_lora"),
+        ("/v1/models", (200, {"data": [card("other")]}), "server.model"),
+        ("/health", silent, "silent"),
+        ("/health", (503, {"detail": "engine is dead"}), "engine is dead"),
+    ):
+        fake.answers[path] = answer
+        trouble = await hurried.trouble()
+        assert trouble is not None
+        assert word in trouble
+        assert "\n" not in trouble
+    nobody = VllmServer(BASE, url="http://127.0.0.1:1", patience=HURRIED)
+    assert "no answer" in str(await nobody.trouble())
+    await nobody.close()
 
 
 async def test_one_token_of_the_window_is_kept_for_scoring(fake: FakeVllm, server: VllmServer) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from claasbot.base_model import base_revision
 from claasbot.engines.local import LocalEngine
-from claasbot.inference.launch import CPU_PLUGIN, LaunchedServer, ServerPlan
+from claasbot.inference.isolation import CPU_PLUGIN
+from claasbot.inference.launch import LaunchedServer, ServerPlan
 from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import VllmServer
 from tests.contracts.other_loop import EngineOnOtherLoop, OtherLoop

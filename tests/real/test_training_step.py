@@ -57,9 +57,9 @@ def test_a_few_lessons_move_the_student_towards_the_hinted_teacher(policy: Polic
 def _teachers_wish(policy: Policy, row: JobExperience) -> float:
     """Mean student logprob of the hinted base model's favourite token, on an answer that is never trained."""
     with torch.no_grad():
-        student = policy.response_logprobs(row.prompt_ids, row.token_ids)
+        student = policy.logprobs(row.prompt_ids, row.token_ids)
         with policy.wear(Recipe()).off():
-            teacher = policy.response_logprobs(policy.prompt_ids(row.teacher_messages, {}), row.token_ids)
+            teacher = policy.logprobs(policy.prompt_ids(row.teacher_messages, {}), row.token_ids)
     return float(of_tokens(student, teacher.argmax(-1)).mean())
 
 

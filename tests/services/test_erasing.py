@@ -243,13 +243,32 @@ async def test_a_job_that_runs_makes_no_version_after_the_receipt(world):
 
 async def test_an_erasure_that_is_done_is_not_done_again(world):
     await world.taught()
-    receipt = await world.cycle.erasing.forget(ADA)
-    assert receipt["person"] == 1
+    assert await world.cycle.erasing.forget(ADA)
     world.server.seen.forgotten.clear()
     await world.cycle.erasing.resume()
     assert world.server.seen.forgotten == []
     with pytest.raises(ClaasbotError):
         await world.cycle.erasing.forget(ADA)
+
+
+async def test_the_receipt_is_in_words_that_people_understand(world):
+    await world.taught()
+    assert await world.cycle.erasing.forget(ADA) == {
+        "messages": 2,
+        "answers": 2,
+        "conversation": 1,
+        "piece of feedback": 1,
+        "lesson": 1,
+        "adapter version": 1,
+        "weight file": 1,
+        "account": 1,
+    }
+
+
+async def test_the_receipt_leaves_out_what_there_was_none_of(world):
+    await world.chat.say("ada", "What is rain?")
+    receipt = await world.cycle.erasing.forget(ADA)
+    assert receipt == {"message": 1, "answer": 1, "conversation": 1, "account": 1}
 
 
 async def test_the_receipt_counts_weights_and_not_the_optimizer(world):
@@ -263,9 +282,10 @@ async def test_the_export_holds_every_row_that_an_erasure_would_delete(world):
     await world.chat.say("bob", "What is hail?")
     await world.cycle.settled()
     exported = json.loads(await world.cycle.erasing.export(ADA))
-    receipt = await world.cycle.erasing.forget(ADA)
+    asked = await world.store.run(erasure.ask, ADA, "adapters/p1", utc_now())
+    erased = await world.store.run(erasure.finish, asked, utc_now())
     n_exported = {table: len(found) for table, found in exported["rows"].items() if found}
-    assert n_exported == {table: n for table, n in receipt.items() if table != "weight files"}
+    assert n_exported == {table: n for table, n in erased.items() if n}
     assert {"person", "conversation", "completion", "outbox", "inbox", "adapter_version"} <= n_exported.keys()
 
 

@@ -87,7 +87,7 @@ def make_experience(policy: Policy, **changes: object) -> JobExperience:
     prompt_ids = policy.prompt_ids(messages, {})
     token_ids = policy.text_ids("Hello you")
     with torch.no_grad(), policy.wear(RECIPE).off():
-        logprobs = policy.response_logprobs(prompt_ids, token_ids)
+        logprobs = policy.logprobs(prompt_ids, token_ids)
     row = {
         "experience_id": 7,
         "messages": messages,

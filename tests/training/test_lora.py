@@ -35,8 +35,8 @@ def test_every_target_layer_of_every_block_gets_factors(adapter: Adapter) -> Non
 
 def test_a_fresh_adapter_answers_like_the_base_model(policy: Policy, adapter: Adapter) -> None:
     with adapter.off():
-        base = policy.response_logprobs(PROMPT, TOKENS)
-    assert torch.equal(policy.response_logprobs(PROMPT, TOKENS), base)
+        base = policy.logprobs(PROMPT, TOKENS)
+    assert torch.equal(policy.logprobs(PROMPT, TOKENS), base)
 
 
 def test_a_fresh_adapter_is_kaiming_uniform_and_comes_from_the_seed(adapter: Adapter) -> None:
@@ -53,19 +53,19 @@ def test_a_fresh_adapter_is_kaiming_uniform_and_comes_from_the_seed(adapter: Ada
 
 def test_off_is_the_base_model_and_on_again_afterwards(policy: Policy, adapter: Adapter) -> None:
     with adapter.off():
-        base = policy.response_logprobs(PROMPT, TOKENS)
+        base = policy.logprobs(PROMPT, TOKENS)
     randomise(adapter, 0)
     with adapter.off():
-        assert torch.equal(policy.response_logprobs(PROMPT, TOKENS), base)
-    assert not torch.allclose(policy.response_logprobs(PROMPT, TOKENS), base, atol=1e-2)
+        assert torch.equal(policy.logprobs(PROMPT, TOKENS), base)
+    assert not torch.allclose(policy.logprobs(PROMPT, TOKENS), base, atol=1e-2)
 
 
 def test_the_gradient_lands_in_the_flat_vector_and_nowhere_in_the_base(policy: Policy, adapter: Adapter) -> None:
     randomise(adapter, 0)
-    policy.response_logprobs(PROMPT, TOKENS).sum().backward()
+    policy.logprobs(PROMPT, TOKENS).sum().backward()
     once = adapter.gradient.clone()
     assert all(bool(view.any()) for view in adapter.factors(once).values())
-    policy.response_logprobs(PROMPT, TOKENS).sum().backward()
+    policy.logprobs(PROMPT, TOKENS).sum().backward()
     torch.testing.assert_close(adapter.gradient, 2 * once)
     frozen = [p for name, p in policy.model.named_parameters() if not name.endswith((".a", ".b"))]
     assert frozen and all(p.grad is None for p in frozen)

@@ -128,7 +128,7 @@ def test_padding_changes_nothing(logits: tuple[Tensor, Tensor]) -> None:
     torch.testing.assert_close(padded, loss, rtol=0, atol=1e-15)
 
 
-def test_every_sample_counts_the_same_however_long_it_is(logits: tuple[Tensor, Tensor]) -> None:
+def test_every_experience_counts_the_same_however_long_it_is(logits: tuple[Tensor, Tensor]) -> None:
     student, teacher = logits
     long_and_short = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.float64)
     both = _loss_of(student, teacher, long_and_short, 1.0)

@@ -23,10 +23,10 @@ from tests.training.conftest import RECIPE, make_experience, make_job
 def test_the_student_moves_towards_the_teacher(policy: Policy, probes: Probes, tmp_path: Path) -> None:
     experience = make_experience(policy)
     teacher_prompt = policy.prompt_ids(experience.teacher_messages, {})
-    wanted = policy.response_logprobs(teacher_prompt, experience.token_ids).argmax(-1)
-    before = of_tokens(policy.response_logprobs(experience.prompt_ids, experience.token_ids), wanted).detach()
+    wanted = policy.logprobs(teacher_prompt, experience.token_ids).argmax(-1)
+    before = of_tokens(policy.logprobs(experience.prompt_ids, experience.token_ids), wanted).detach()
     result = run_job(make_job(policy, tmp_path, experience), policy, probes)
-    after = of_tokens(policy.response_logprobs(experience.prompt_ids, experience.token_ids), wanted).detach()
+    after = of_tokens(policy.logprobs(experience.prompt_ids, experience.token_ids), wanted).detach()
     assert float(after.mean()) > float(before.mean()) + 0.1
     assert result.learned[0].after_nats < 0.7 * result.learned[0].before_nats
     losses = [step.loss for step in result.steps]
@@ -83,9 +83,9 @@ def test_the_result_says_what_the_sealed_version_does(policy: Policy, probes: Pr
     result = run_job(job, policy, probes)
     experience = job.experiences[0]
     put_on_parent(policy.adapter, replace(job, parent_folder=job.folder))
-    new = policy.response_logprobs(experience.prompt_ids, experience.token_ids).detach()
+    new = policy.logprobs(experience.prompt_ids, experience.token_ids).detach()
     with policy.adapter.off():
-        base = policy.response_logprobs(experience.prompt_ids, experience.token_ids)
+        base = policy.logprobs(experience.prompt_ids, experience.token_ids)
     ids = torch.tensor(experience.token_ids)
     assert result.new_logprobs == (tuple(of_tokens(new, ids).tolist()),)
     assert result.parent_logprobs[0] == pytest.approx(experience.logprobs, abs=1e-6)
@@ -143,7 +143,7 @@ def test_a_correction_raises_the_persons_own_words(policy: Policy, probes: Probe
         recipe = replace(RECIPE, correction_weight=weight)
         experience = make_experience(policy, correction=correction)
         run_job(make_job(policy, tmp_path / name, experience, recipe=recipe), policy, probes)
-        return float(of_tokens(policy.response_logprobs(prompt_ids, ids).detach(), torch.tensor(ids)).sum())
+        return float(of_tokens(policy.logprobs(prompt_ids, ids).detach(), torch.tensor(ids)).sum())
 
     without = log_probability("without", None, 1.0)
     assert log_probability("zero", text, 0.0) == pytest.approx(without, abs=1e-4)
@@ -157,7 +157,7 @@ def test_the_correction_term_is_the_mean_cross_entropy_with_end_of_turn(
     experience = make_experience(policy, correction="No.")
     ids = policy.text_ids("No.")
     assert ids[-1] == policy.tokenizer.eos_token_id
-    logprobs = policy.response_logprobs(experience.prompt_ids, ids).detach()
+    logprobs = policy.logprobs(experience.prompt_ids, ids).detach()
     entropy = -float(of_tokens(logprobs, torch.tensor(ids)).mean())
     plain = run_job(make_job(policy, tmp_path / "a", recipe=recipe), policy, probes).steps[0].loss
     corrected = run_job(make_job(policy, tmp_path / "b", experience, recipe=recipe), policy, probes).steps[0].loss
@@ -265,9 +265,9 @@ def test_the_probes_see_no_padding_and_no_distance_of_the_base_from_itself(polic
     rows = []
     for question, answer in (("Who?", "Me."), ("Why so?", "Because.")):
         prompt_ids, ids = policy.prompt_ids((Message(role="user", content=question),), {}), policy.text_ids(answer)
-        new = policy.response_logprobs(prompt_ids, ids).detach()
+        new = policy.logprobs(prompt_ids, ids).detach()
         with adapter.off():
-            base = policy.response_logprobs(prompt_ids, ids)
+            base = policy.logprobs(prompt_ids, ids)
         rows.append((base.exp() * (base - new)).sum(-1))
     assert probes.kl_from_base({}) == pytest.approx(float(torch.cat(rows).mean()), rel=1e-5)
 

@@ -77,6 +77,18 @@ async def test_signing_out_ends_the_session_on_the_server(site):
     assert (await site.http.get("/api/transcript", cookies=stolen)).status == 401
 
 
+async def test_links_and_sessions_that_are_over_leave_the_database(stranger):
+    def left(db):
+        return [db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("sign_in_token", "admin_session")]
+
+    await post(stranger, await token_of(stranger))
+    await token_of(stranger)
+    assert await stranger.parts.store.run(left) == [2, 1]
+    stranger.later(hours=24, seconds=1)  # links last a day, sessions ten hours
+    await token_of(stranger)
+    assert await stranger.parts.store.run(left) == [1, 0]
+
+
 async def test_signing_in_again_ends_the_session_before(site):
     stolen = {cookie.key: cookie.value for cookie in site.http.session.cookie_jar}
     await site.sign_in()

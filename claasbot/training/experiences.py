@@ -1,4 +1,4 @@
-"""Experiences become samples: checked against what was sampled, and read once by the teacher.
+"""The experiences of a job as tensors: checked against what was sampled, and read once by the teacher.
 
 What was sampled is what is trained: a prompt that renders to other ids than the recorded ones is refused, because every
 logprob of its completion would be about another prompt. Refusals say positions, numbers and ids, never text.
@@ -12,10 +12,10 @@ from claasbot.domain.conversation import plain
 from claasbot.domain.job import JobExperience, TrainingJob
 from claasbot.errors import JobRefused
 from claasbot.training.policy import Policy
-from claasbot.training.step import Sample
+from claasbot.training.step import Experience
 
 
-def trained_sample(policy: Policy, job: TrainingJob, experience: JobExperience) -> Sample:
+def trained_experience(policy: Policy, job: TrainingJob, experience: JobExperience) -> Experience:
     """An experience that this job trains on. Raises JobRefused."""
     _check_ids(policy, experience)
     with_name = f"experience {experience.experience_id}"
@@ -33,16 +33,18 @@ def trained_sample(policy: Policy, job: TrainingJob, experience: JobExperience) 
             f"{_first_difference(rendered, experience.prompt_ids)} on ({len(rendered)} tokens, recorded "
             f"{len(experience.prompt_ids)}); is the chat template still the one that the server used?"
         )
-    return _sample(policy, job, experience, correction_ids)
+    return _experience(policy, job, experience, correction_ids)
 
 
-def scored_sample(policy: Policy, job: TrainingJob, experience: JobExperience) -> Sample:
+def scored_experience(policy: Policy, job: TrainingJob, experience: JobExperience) -> Experience:
     """An earlier lesson, scored and never trained on: its recorded prompt stands, whatever the template is now."""
     _check_ids(policy, experience)
-    return _sample(policy, job, experience, ())
+    return _experience(policy, job, experience, ())
 
 
-def _sample(policy: Policy, job: TrainingJob, experience: JobExperience, correction_ids: tuple[int, ...]) -> Sample:
+def _experience(
+    policy: Policy, job: TrainingJob, experience: JobExperience, correction_ids: tuple[int, ...]
+) -> Experience:
     """With the teacher's logprobs: the base model reading the hindsight, computed once per job and detached."""
     teacher_prompt = policy.prompt_ids(experience.teacher_messages, job.template_options)
     n_tokens = len(teacher_prompt) + len(experience.token_ids)
@@ -52,8 +54,8 @@ def _sample(policy: Policy, job: TrainingJob, experience: JobExperience, correct
             f"{policy.max_positions} positions; shorten the hindsight or leave it out"
         )
     with torch.no_grad(), policy.adapter.off():
-        teacher_logprobs = policy.response_logprobs(teacher_prompt, experience.token_ids)
-    return Sample(
+        teacher_logprobs = policy.logprobs(teacher_prompt, experience.token_ids)
+    return Experience(
         experience_id=experience.experience_id,
         prompt_ids=experience.prompt_ids,
         token_ids=experience.token_ids,
