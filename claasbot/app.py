@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import shutil
 import subprocess
 import sys
@@ -15,32 +16,42 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from claasbot import __version__
 from claasbot.adapter_checksum import expected_checksum
 from claasbot.base_model import find_model
 from claasbot.children import Child
 from claasbot.data_folder import EMBEDDED_MODEL, DataFolder
 from claasbot.domain.adapter import AdapterVersion
 from claasbot.domain.experience import Trainable
+from claasbot.domain.quiet import quiet_hours
 from claasbot.engines.local import LocalEngine, TrainerLimits
-from claasbot.errors import ModelMissing, ServerRefused
+from claasbot.errors import ModelMissing, ServerRefused, SettingsError
 from claasbot.inference.launch import LaunchedServer, ServerPlan
 from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import Mount, VllmServer
 from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
+from claasbot.services.admin_commands import HELP as ADMIN_HELP
 from claasbot.services.answering import ChatRules
 from claasbot.services.clock import utc_now
+from claasbot.services.commands import HELP, WITH_ARGUMENT
 from claasbot.services.cycle import Cycle, CycleRules, Outside
-from claasbot.services.health import Light, Status, queues
+from claasbot.services.health import Light
 from claasbot.services.learning import LessonRules
-from claasbot.settings import Settings
+from claasbot.settings import DiscordSettings, Settings, TelegramSettings, WebSettings
+from claasbot.storage import conversations
 from claasbot.storage.store import Store
-from claasbot.web.parts import WebParts
+from claasbot.web.parts import Webhook, WebParts
 from claasbot.web.playground import Playground
 from claasbot.web.server import WebServer
 from claasbot.web.sign_in import new_sign_in_link
+
+if TYPE_CHECKING:
+    from claasbot.chat.discord import DiscordChat
+    from claasbot.chat.telegram import TelegramChat
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +60,8 @@ Say = Callable[[str], None]
 
 _GPU_MODEL = "Qwen/Qwen3-8B"
 _PROGRESS_S = 5.0
+AT_HOME = frozenset({"playground", "console"})
+"""Platforms whose people have signed in or sit at the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +107,31 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
         stack.push_async_callback(store.close)
         model = await _model_folder(settings, data, say)
         server, engine = await _server_and_engine(settings, data, model, stack, say)
+        if not isinstance(server, LaunchedServer) and (trouble := await server.trouble()):
+            say(f"server: {trouble}")
         playground, console = Playground("playground", "main"), Playground("console", "main")
+        elsewhere = platforms(settings, data, store)
+
+        async def lights() -> tuple[Light, ...]:
+            return await _server_light(server), _trainer_light(engine, is_busy=cycle.handover.is_lent)
+
         cycle = Cycle(
             Outside(
                 store=store,
                 server=server,
                 engine=engine,
-                clients=(playground, console, *extra_clients),
+                clients=(playground, console, *elsewhere.clients, *extra_clients),
                 data=data.root,
                 restart_server=_restarter(server),
                 expected_checksum=_checksums(data.root),
+                lights=lights,
             ),
             cycle_rules(settings),
         )
         stack.push_async_callback(cycle.close)
         await stack.enter_async_context(_task(cycle.run()))
         web = WebServer(
-            _web_parts(cycle, server, engine, playground, console, settings.web.session_hours),
+            _web_parts(cycle, playground, console, elsewhere.webhooks, settings.web),
             host=settings.web.host,
             port=settings.web.port,
             socket_path=data.socket,
@@ -128,6 +149,9 @@ def cycle_rules(settings: Settings) -> CycleRules:
             sampling=settings.chat.sampling(),
             template_options={"enable_thinking": settings.chat.enable_thinking},
             max_message_chars=settings.chat.max_message_chars,
+            group_idle=timedelta(minutes=settings.chat.group_idle_minutes),
+            answers_per_day=settings.chat.answers_per_day,
+            has_buttons=settings.chat.has_buttons,
         ),
         lessons=LessonRules(
             rules=settings.rules(),
@@ -143,7 +167,22 @@ def cycle_rules(settings: Settings) -> CycleRules:
             is_on=learning.is_on, max_staleness=learning.max_staleness, max_tokens=settings.recipe.max_tokens
         ),
         job_deadline_s=settings.trainer.job_deadline_s,
+        access=settings.access.rules(AT_HOME),
+        modes={"telegram": settings.telegram.learning, "discord": settings.discord.learning},
+        reactions=settings.chat.reactions(),
+        quiet=quiet_hours(settings.chat.quiet_hours),
+        privacy=_privacy(settings),
     )
+
+
+def _privacy(settings: Settings) -> str:
+    """The host's own words. Raises SettingsError for a file that cannot be read."""
+    if not settings.chat.privacy_file:
+        return ""
+    try:
+        return Path(settings.chat.privacy_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"chat.privacy_file {settings.chat.privacy_file!r} cannot be read: {error}") from error
 
 
 async def prepare_model(folder: Path, say: Say) -> None:
@@ -272,40 +311,88 @@ def _checksums(data: Path) -> Callable[[AdapterVersion], Awaitable[str | None]]:
     return expected
 
 
-def _web_parts(
-    cycle: Cycle, server: VllmServer, engine: LocalEngine, playground: Playground, console: Playground, hours: float
-) -> WebParts:
-    async def status() -> Status:
-        return Status(
-            lights=(
-                _server_light(server),
-                _trainer_light(engine, is_busy=cycle.handover.is_lent),
-                Light(name="store", state="ok", detail="one writer, every row flushed"),
-            ),
-            queues=await cycle.store.run(queues),
-            is_learning=await cycle.is_learning(),
-            version=__version__,
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platforms:
+    """The bot accounts that have a token, and who takes Telegram's updates where it calls us."""
 
+    clients: tuple[ChatClient, ...]
+    webhooks: dict[str, Webhook]
+
+
+def platforms(settings: Settings, data: DataFolder, store: Store) -> Platforms:
+    """Their libraries are imported where a token needs them. Raises SettingsError for a token that is none."""
+    telegram = [_telegram(token.get_secret_value(), settings.telegram, store) for token in settings.telegram.tokens]
+    discord = [_discord(token.get_secret_value(), settings.discord, data, store) for token in settings.discord.tokens]
+    return Platforms(clients=(*telegram, *discord), webhooks={one.bot_account: one.receive for one in telegram})
+
+
+def _telegram(token: str, settings: TelegramSettings, store: Store) -> TelegramChat:
+    from claasbot.chat.telegram import TelegramChat, TelegramRules
+
+    account = token.partition(":")[0]
+    rules = TelegramRules(
+        token=token,
+        base_url=settings.base_url,
+        base_file_url=settings.base_file_url,
+        webhook_url=f"{settings.webhook_url.rstrip('/')}/telegram/{account}" if settings.webhook_url else "",
+        webhook_secret=secrets.token_urlsafe(32) if settings.webhook_url else "",
+    )
+    return TelegramChat(rules, commands=HELP | ADMIN_HELP, chat_of_message=_chat_of_message(store, account))
+
+
+def _discord(token: str, settings: DiscordSettings, data: DataFolder, store: Store) -> DiscordChat:
+    from claasbot.chat.discord import DiscordChat
+
+    return DiscordChat(
+        token,
+        commands=HELP | ADMIN_HELP,
+        with_argument=WITH_ARGUMENT,
+        synced_path=data.root / "discord-commands",
+        recent_messages=partial(store.run, conversations.recent_messages, "discord"),
+        message_content=settings.message_content,
+        api_base=settings.api_base or None,
+        gateway=settings.gateway or None,
+    )
+
+
+def _chat_of_message(store: Store, account: str) -> Callable[[str, str], Awaitable[str | None]]:
+    async def found(chat: str, message_key: str) -> str | None:
+        return await store.run(conversations.chat_of_message, "telegram", account, chat, message_key)
+
+    return found
+
+
+def _web_parts(
+    cycle: Cycle,
+    playground: Playground,
+    console: Playground,
+    webhooks: dict[str, Webhook],
+    settings: WebSettings,
+) -> WebParts:
     return WebParts(
         store=cycle.store,
         clock=utc_now,
         playground=playground,
         console=console,
-        status=status,
+        status=cycle.status,
         compare=cycle.comparing.compare,
         export=cycle.erasing.export,
         undo=cycle.promoting.undo,
         set_paused=cycle.set_paused,
         train_now=cycle.learning.train_now,
-        session_hours=hours,
+        let_in=cycle.admitting.let_in,
+        requeue=cycle.learning.requeue,
+        webhooks=webhooks,
+        session_hours=settings.session_hours,
+        host_names=settings.host_names,
     )
 
 
-def _server_light(server: VllmServer) -> Light:
-    if not isinstance(server, LaunchedServer):
-        return Light(name="server", state="ok", detail="attached")
-    return _light("server", server.child, is_busy=False)
+async def _server_light(server: VllmServer) -> Light:
+    if isinstance(server, LaunchedServer):
+        return _light("server", server.child, is_busy=False)
+    trouble = await server.trouble()
+    return Light(name="server", state="down" if trouble else "ok", detail=trouble or "attached")
 
 
 def _trainer_light(engine: LocalEngine, *, is_busy: bool) -> Light:

@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "run", _run, "start the bot: server, trainer, dashboard and playground")
     _add(commands, "chat", _chat, "talk to the running bot in the terminal")
     _add(commands, "sign-in", _sign_in, "print a new link to the dashboard of the running bot")
+    pair = _add(commands, "pair", _pair, "list strangers who wrote to the running bot, or let one in by the code")
+    pair.add_argument("code", nargs="?", help="the code that the stranger was told; none: list who waits")
     demo = _add(commands, "demo", _demo, "watch scripted people teach the real stack, beside two control groups")
     demo.add_argument(
         "--seeds", type=_positive, default=1, help="how often to repeat it with other people (default: 1)"
@@ -99,6 +101,20 @@ def _sign_in(arguments: argparse.Namespace) -> int:
 
     data = DataFolder(root=settings.load(arguments.config).data.absolute())
     print(asyncio.run(ask_for_sign_in_link(data.socket)))
+    return 0
+
+
+def _pair(arguments: argparse.Namespace) -> int:
+    from claasbot import settings
+    from claasbot.data_folder import DataFolder
+    from claasbot.hosting import let_in, strangers
+
+    data = DataFolder(root=settings.load(arguments.config).data.absolute())
+    if arguments.code:
+        print(asyncio.run(let_in(data.socket, arguments.code)))
+        return 0
+    for line in asyncio.run(strangers(data.socket)):
+        print(line)
     return 0
 
 

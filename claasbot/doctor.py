@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import socket
 import sqlite3  # noqa: TID251 - its version is a finding
@@ -44,7 +45,8 @@ def examine(settings: Settings, model_folder: Path | None, *, is_gpu: bool, bot_
         *_ports(settings, bot_runs=bot_runs),
         _disk(settings.data),
         _sqlite(),
-        _tokens(),
+        *_tokens(settings),
+        _access(settings),
         _gpu(is_gpu=is_gpu),
     ]
 
@@ -147,12 +149,38 @@ def _sqlite() -> Finding:
     return Finding(name="sqlite", level="ok", detail=f"{found}, journal TRUNCATE, synchronous FULL")
 
 
-def _tokens() -> Finding:
-    there = [name for name in ("CLAASBOT_TELEGRAM_TOKEN", "CLAASBOT_DISCORD_TOKEN") if os.environ.get(name)]
-    if there:
-        todo = "this version answers in the browser and the terminal; unset them until Telegram and Discord are in"
-        return Finding(name="tokens", level="note", detail=f"{', '.join(there)} set but not used yet", todo=todo)
-    return Finding(name="tokens", level="ok", detail="none needed: browser and terminal")
+def _tokens(settings: Settings) -> list[Finding]:
+    """Their shape only: whether a platform takes them is what the running bot's lights say."""
+    findings = []
+    for name, tokens, shape, source in (
+        ("telegram", settings.telegram.tokens, r"\d+:[\w-]{20,}", "@BotFather"),
+        (
+            "discord",
+            settings.discord.tokens,
+            r"[\w-]{20,}\.[\w-]+\.[\w-]{20,}",
+            "the Bot page of Discord's developer portal",
+        ),
+    ):
+        n_wrong = sum(re.fullmatch(shape, token.get_secret_value()) is None for token in tokens)
+        if n_wrong:
+            detail, todo = f"{n_wrong} of {len(tokens)} tokens do not look like one", f"copy it again from {source}"
+            findings.append(Finding(name=name, level="problem", detail=detail, todo=todo))
+        elif tokens:
+            findings.append(Finding(name=name, level="ok", detail=f"{len(tokens)} bot account(s)"))
+    nothing = Finding(name="platforms", level="ok", detail="no token: browser and terminal only")
+    return findings or [nothing]
+
+
+def _access(settings: Settings) -> Finding:
+    if settings.access.mode == "open" and (settings.telegram.tokens or settings.discord.tokens):
+        todo = "set access.mode = pairing, unless the whole world may use this machine"
+        return Finding(name="access", level="note", detail="everybody who finds the bot is answered", todo=todo)
+    how = {
+        "pairing": "strangers get a code: /pair lets them in",
+        "listed": "listed accounts only",
+        "open": "no platform",
+    }
+    return Finding(name="access", level="ok", detail=how[settings.access.mode])
 
 
 def _gpu(*, is_gpu: bool) -> Finding:

@@ -14,18 +14,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from claasbot.domain.access import AccessMode, AccessRules
 from claasbot.domain.completion import Sampling
+from claasbot.domain.experience import LearningMode
+from claasbot.domain.feedback import BAD_REACTIONS, GOOD_REACTIONS, Reactions
 from claasbot.domain.gate import Limits
 from claasbot.domain.job import ALL_LINEAR, Recipe
+from claasbot.domain.quiet import quiet_hours
 from claasbot.domain.schedule import Rules
 from claasbot.errors import SettingsError
 
 PREFIX = "CLAASBOT_"
-_OTHER_VARIABLES = {"CLAASBOT_CONFIG", "CLAASBOT_TELEGRAM_TOKEN", "CLAASBOT_DISCORD_TOKEN"}
-"""Not settings: where they are, and tokens of platforms that this version does not answer on yet (`doctor` says so)."""
+_TOKEN_VARIABLES = {"telegram": "CLAASBOT_TELEGRAM_TOKEN", "discord": "CLAASBOT_DISCORD_TOKEN"}
+"""Short names for one token, or several with commas between."""
+_OTHER_VARIABLES = {"CLAASBOT_CONFIG", *_TOKEN_VARIABLES.values()}
 
 
 class _Section(BaseModel):
@@ -66,9 +71,25 @@ class ChatSettings(_Section):
     max_message_chars: int = Field(8_000, ge=1, description="Longest message that is read; longer ones are refused")
     enable_thinking: bool = Field(False, description="Let reasoning models think before they answer")
     load_wait_s: float = Field(3.0, ge=0, description="How long an answer waits for the person's version to be loaded")
+    group_idle_minutes: float = Field(
+        10.0,
+        ge=0,
+        description="In a group, a message that replies to nothing begins a new conversation after this pause",
+    )
+    answers_per_day: int = Field(0, ge=0, description="Most answers to one person in 24 hours; 0: no limit")
+    has_buttons: bool = Field(True, description="Thumbs and a retry button under answers on chat platforms")
+    good_reactions: tuple[str, ...] = Field(GOOD_REACTIONS, description="Reactions that say the answer was good")
+    bad_reactions: tuple[str, ...] = Field(
+        BAD_REACTIONS, description="Reactions that say it was not; others say nothing"
+    )
+    quiet_hours: str = Field("", description="Hours without notices, local time, e.g. 22-8; marks still change")
+    privacy_file: str = Field("", description="Text file with your own words for /privacy; empty: ours")
 
     def sampling(self) -> Sampling:
         return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+    def reactions(self) -> Reactions:
+        return Reactions(good=frozenset(self.good_reactions), bad=frozenset(self.bad_reactions))
 
 
 class LearningSettings(_Section):
@@ -78,6 +99,7 @@ class LearningSettings(_Section):
     max_experiences: int = Field(4, ge=1, description="Most experiences in one lesson")
     max_staleness: int = Field(20, ge=0, description="Most promoted versions since the answer was sampled")
     max_standing: int = Field(5, ge=0, description="Most earlier preferences that the teacher reads (base+digest)")
+    lessons_per_day: int = Field(0, ge=0, description="Most lessons of one person in 24 hours; 0: no limit")
     n_earlier: int = Field(1, ge=0, description="Earlier lessons that the gate scores again")
     max_attempts: int = Field(3, ge=1, description="Attempts before a job is given up")
 
@@ -125,6 +147,58 @@ class WebSettings(_Section):
     host: str = Field("127.0.0.1", description="Address of the dashboard and playground")
     port: int = Field(8176, ge=0, le=65535, description="Port of the dashboard and playground; 0: any free one")
     session_hours: float = Field(24 * 14, gt=0, description="How long a sign-in lasts")
+    host_names: tuple[str, ...] = Field(
+        (), description="Names, besides localhost and IPs, under which browsers reach it"
+    )
+
+
+class AccessSettings(_Section):
+    mode: AccessMode = Field(
+        "pairing", description="Who may chat: `pairing` (strangers get a code for you), `listed` or `open` (everybody)"
+    )
+    admins: tuple[str, ...] = Field((), description="Admin accounts, e.g. telegram:123; /whoami tells them")
+    accounts: tuple[str, ...] = Field((), description="Accounts that may chat, e.g. discord:456")
+    blocked: tuple[str, ...] = Field((), description="Accounts that are never answered")
+    chats: tuple[str, ...] = Field((), description="Groups and channels in which everybody may chat")
+    roles: tuple[str, ...] = Field((), description="Roles whose people may chat, e.g. discord:789")
+
+    def rules(self, at_home: frozenset[str]) -> AccessRules:
+        return AccessRules(
+            mode=self.mode,
+            admins=frozenset(self.admins),
+            accounts=frozenset(self.accounts),
+            blocked=frozenset(self.blocked),
+            chats=frozenset(self.chats),
+            roles=frozenset(self.roles),
+            at_home=at_home,
+        )
+
+
+class TelegramSettings(_Section):
+    tokens: tuple[SecretStr, ...] = Field((), description="Bot tokens, one per account; or CLAASBOT_TELEGRAM_TOKEN")
+    base_url: str = Field("https://api.telegram.org/bot", description="Bot API; your own server here")
+    base_file_url: str = Field("https://api.telegram.org/file/bot", description="Where the Bot API keeps files")
+    webhook_url: str = Field(
+        "", description="Public https address that reaches /telegram of the dashboard's port; empty: polling"
+    )
+    learning: LearningMode = Field(
+        "full", description="What may train: `off`, `signals_only`, `interactions` or `full`"
+    )
+
+
+class DiscordSettings(_Section):
+    tokens: tuple[SecretStr, ...] = Field((), description="Bot tokens, one per account; or CLAASBOT_DISCORD_TOKEN")
+    api_base: str = Field("", description="REST API; empty: Discord's own")
+    gateway: str = Field("", description="Gateway; empty: Discord's own")
+    message_content: bool = Field(
+        True, description="Ask for the message-content intent; without it only /ask, mentions and private messages work"
+    )
+    learning: LearningMode = Field(
+        "off",
+        description="What may train. Discord's developer policy (item 21) forbids training on message content without "
+        "Discord's permission: `off`, `signals_only`, `interactions` (text typed into the bot's own commands and "
+        "forms) or `full` (you have that permission, or evaluate privately)",
+    )
 
 
 class Settings(BaseSettings):
@@ -147,6 +221,19 @@ class Settings(BaseSettings):
     recipe: RecipeSettings = RecipeSettings()
     gate: GateSettings = GateSettings()
     web: WebSettings = WebSettings()
+    access: AccessSettings = AccessSettings()
+    telegram: TelegramSettings = TelegramSettings()
+    discord: DiscordSettings = DiscordSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _fits_the_window(self) -> Settings:
+        if self.chat.max_tokens >= self.server.max_model_len:
+            raise ValueError(
+                f"chat.max_tokens ({self.chat.max_tokens}) leaves no room for a question in server.max_model_len "
+                f"({self.server.max_model_len})"
+            )
+        quiet_hours(self.chat.quiet_hours)
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -160,7 +247,11 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     def rules(self) -> Rules:
-        return Rules(debounce_s=self.learning.debounce_s, cooldown_s=self.learning.cooldown_s)
+        return Rules(
+            debounce_s=self.learning.debounce_s,
+            cooldown_s=self.learning.cooldown_s,
+            lessons_per_day=self.learning.lessons_per_day,
+        )
 
 
 def load(config: Path | None = None) -> Settings:
@@ -174,11 +265,18 @@ def load(config: Path | None = None) -> Settings:
         model_config = SettingsConfigDict(**{**Settings.model_config, "toml_file": chosen})
 
     try:
-        return FromThisFile()
+        return FromThisFile(**_tokens(os.environ))
     except pydantic.ValidationError as error:
         raise SettingsError(_explain(error, chosen)) from error
     except ValueError as error:
         raise SettingsError(f"{chosen} is not valid TOML: {error}") from error
+
+
+def _tokens(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`{"telegram": {"tokens": [...]}}` of the variables that are set."""
+    given = {platform: environment.get(name, "").split(",") for platform, name in _TOKEN_VARIABLES.items()}
+    found = {platform: [token.strip() for token in tokens if token.strip()] for platform, tokens in given.items()}
+    return {platform: {"tokens": tokens} for platform, tokens in found.items() if tokens}
 
 
 def every_field(section: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, str]]:
@@ -221,6 +319,8 @@ def value_of(settings: Settings, name: str) -> object:
     value: object = settings
     for part in name.split("."):
         value = getattr(value, part)
+    if name.endswith(".tokens"):
+        return ("…",) * len(value)  # type: ignore[arg-type]
     return "…" if name.endswith("api_key") and value else value
 
 

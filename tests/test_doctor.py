@@ -40,12 +40,24 @@ def test_a_whole_model_is_fine(tmp_path):
     assert findings(Settings(data=tmp_path), tmp_path)["model"].level == "ok"
 
 
-def test_a_token_that_is_not_used_yet_is_noted_without_being_shown(tmp_path, monkeypatch):
+def test_a_token_that_is_none_is_a_problem_that_does_not_show_it(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAASBOT_TELEGRAM_TOKEN", "123:secret")
-    assert settings.load().data  # and it keeps nobody from starting
-    found = findings(Settings(data=tmp_path), tmp_path)["tokens"]
-    assert found.level == "note"
+    found = findings(settings.load(), tmp_path)["telegram"]
+    assert (found.level, "@BotFather" in found.todo) == ("problem", True)
     assert "secret" not in found.detail + found.todo
+
+
+def test_several_accounts_of_a_platform_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLAASBOT_TELEGRAM_TOKEN", f"1:{'a' * 35}, 2:{'b' * 35}")
+    chosen = settings.load()
+    assert findings(chosen, tmp_path)["telegram"].detail == "2 bot account(s)"
+    assert settings.value_of(chosen, "telegram.tokens") == ("…", "…")
+
+
+def test_an_open_bot_on_a_platform_is_noted(tmp_path):
+    chosen = Settings(data=tmp_path, access={"mode": "open"}, telegram={"tokens": [f"1:{'a' * 35}"]})
+    assert findings(chosen, tmp_path)["access"].level == "note"
+    assert findings(Settings(data=tmp_path), tmp_path)["access"].level == "ok"
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]])
@@ -53,5 +65,5 @@ def test_the_command_prints_every_finding(json, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
     main(["doctor", *json])
     out = capsys.readouterr().out
-    for name in ("python", "packages", "model", "disk", "sqlite", "tokens", "gpu", "server"):
+    for name in ("python", "packages", "model", "disk", "sqlite", "platforms", "access", "gpu", "server"):
         assert name in out

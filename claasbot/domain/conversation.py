@@ -6,8 +6,9 @@ Pure values: platforms are translated into these at the edge, models are fed fro
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -29,12 +30,17 @@ class Message:
 class ChatAddress:
     """Where a message stands: platform, the bot's account there, the chat.
 
-    `chat` is the platform's own name for one stream of talk: a forum topic or thread is a chat of its own.
+    `chat` is the platform's name for one stream of talk. A forum topic or thread is a stream of its own inside a
+    room, written `room/topic`: consent and settings belong to the room.
     """
 
     platform: str
     bot_account: str
     chat: str
+
+    @property
+    def room(self) -> ChatAddress:
+        return replace(self, chat=self.chat.partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,8 @@ class Turn:
     turn_id: int
     role: Role
     text: str
+    is_interaction: bool = False
+    """Typed into the bot's own command or form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +178,25 @@ class Left(_Event):
 ChatEvent = Said | Reacted | Pressed | Commanded | Edited | Deleted | Stopped | Moved | Left
 
 
+def belongs_with(said: Said, later: ChatEvent) -> bool:
+    """True when one answer should serve both: the same person goes on talking, about the same message."""
+    return (
+        isinstance(later, Said)
+        and later.account == said.account
+        and later.is_interaction == said.is_interaction
+        and later.reply_to in (None, said.reply_to)
+    )
+
+
+def joined(saids: tuple[Said, ...]) -> Said:
+    """Messages as one, under the last one's key; a text that the platform cut is whole again."""
+    text = saids[0].text
+    for earlier, said in pairwise(saids):
+        text += said.text if earlier.may_continue else f"\n\n{said.text}"
+    attachments = tuple(attachment for said in saids for attachment in said.attachments)
+    return replace(saids[0], text=text, message_key=saids[-1].message_key, attachments=attachments)
+
+
 def plain(text: str) -> str:
     """`text` with every special-token marker broken by a space, so that it stays text.
 
@@ -193,9 +220,10 @@ def surely_fits(messages: tuple[Message, ...], budget_tokens: int) -> bool:
     return n_bytes <= budget_tokens
 
 
-def without_oldest_exchange(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """Drop the oldest turns up to the next one by the person. The last turn always stays."""
-    for index in range(1, len(turns)):
-        if turns[index].role == "user":
-            return turns[index:]
-    return turns[-1:]
+def ever_fewer(turns: tuple[Turn, ...]) -> list[tuple[Turn, ...]]:
+    """The turns, then without the oldest exchange, and so on down to the last turn alone."""
+    begins = [index for index in range(1, len(turns)) if turns[index].role == "user"]
+    shorter = [turns[index:] for index in begins]
+    if not shorter or len(shorter[-1]) > 1:
+        shorter.append(turns[-1:])
+    return [turns, *shorter] if len(turns) > 1 else [turns]

@@ -13,6 +13,17 @@ from claasbot.domain.feedback import FeedbackKind
 from claasbot.domain.person import Consent
 from claasbot.errors import ImpossibleTransition
 
+LearningMode = Literal["off", "signals_only", "interactions", "full"]
+"""What may train on a platform. Discord's developer policy (item 21) forbids training models on message content
+without Discord's permission: `signals_only` keeps thumbs and trains nothing, `interactions` trains on what was typed
+into the bot's own commands and forms, `full` on messages too."""
+
+_MODE_REASONS: dict[LearningMode, str] = {
+    "off": "the host has learning switched off on this platform",
+    "signals_only": "on this platform I keep thumbs and train on nothing",
+    "interactions": "on this platform I learn only from /ask and from my own buttons and forms, not from messages",
+}
+
 ExperienceState = Literal["received", "queued", "leased", "consumed", "rejected", "quarantined", "withdrawn"]
 
 
@@ -53,13 +64,18 @@ def why_not(
     n_prompt_tokens: int,
     staleness: int,
     limits: Trainable,
+    mode: LearningMode = "full",
+    is_interaction: bool = False,
 ) -> str | None:
     """Why this experience must not train; None when it may.
 
-    `staleness` counts the person's promoted versions since the completion was sampled.
+    `staleness` counts the person's promoted versions since the completion was sampled. `is_interaction`: the question
+    and the feedback were both typed into the bot's own commands or forms.
     """
     if not limits.is_on:
         return "learning is switched off here"
+    if mode != "full" and not (mode == "interactions" and is_interaction):
+        return _MODE_REASONS[mode]
     if not consent.allows_learning:
         return "you have not agreed to learning in this chat (/optin)"
     if n_tokens == 0:

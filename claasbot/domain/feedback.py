@@ -75,5 +75,24 @@ def checked_text(kind: FeedbackKind, text: str) -> str:
     return words
 
 
-REACTIONS: dict[str, FeedbackKind] = {"👍": "thumbs_up", "👎": "thumbs_down"}
-"""Reactions that are feedback. Others are kept by nobody."""
+GOOD_REACTIONS = ("👍", "❤", "🔥", "👏", "🎉", "🤩", "💯", "🏆", "😍", "⚡", "🙏", "👌", "🆒")
+BAD_REACTIONS = ("👎", "💩", "🤮", "🤬", "😡", "🥱", "🤡", "💔", "🖕")
+"""What people mean by them is clear enough; 😁 and 🤔 are not, so nobody keeps those."""
+
+_VARIATION = "\ufe0f"
+"""Written after ❤ by some keyboards and not by others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reactions:
+    """Which reactions are feedback."""
+
+    good: frozenset[str] = frozenset(GOOD_REACTIONS)
+    bad: frozenset[str] = frozenset(BAD_REACTIONS)
+
+    def kind_of(self, reaction: str) -> FeedbackKind | None:
+        """None for a reaction that says nothing about the answer."""
+        plain = reaction.replace(_VARIATION, "")
+        if plain in self.good:
+            return "thumbs_up"
+        return "thumbs_down" if plain in self.bad else None

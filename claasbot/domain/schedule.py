@@ -14,6 +14,8 @@ class Waiting:
     n_queued: int
     newest_at: datetime
     last_job_at: datetime | None
+    n_today: int = 0
+    """Lessons in the last 24 hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,8 @@ class Rules:
     """Wait this long after the last feedback: a second remark may follow."""
     cooldown_s: float = 0.0
     """Least time between two lessons of one person."""
+    lessons_per_day: int = 0
+    """Most lessons of one person in 24 hours; 0: as many as feedback asks for."""
     is_paused: bool = False
 
 
@@ -47,9 +51,10 @@ def decide(waiting: tuple[Waiting, ...], now: datetime, rules: Rules) -> Train |
     """
     if rules.is_paused:
         return Wait(until=None, reason="learning is paused by an admin")
-    candidates = [person for person in waiting if person.n_queued > 0]
+    waits = [person for person in waiting if person.n_queued > 0]
+    candidates = [person for person in waits if not rules.lessons_per_day or person.n_today < rules.lessons_per_day]
     if not candidates:
-        return Wait(until=None, reason="nothing waits")
+        return Wait(until=None, reason="nobody may have another lesson today" if waits else "nothing waits")
     ready_at = {person.person_id: _ready_at(person, rules) for person in candidates}
     ready = [person for person in candidates if ready_at[person.person_id] <= now]
     if not ready:

@@ -1,67 +1,69 @@
-"""/start, /feedback, /undo …: the same on every surface. A command returns a Reply as data."""
+"""/start, /undo, /status …: the same on every surface. A command returns a Reply as data."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from sqlite_utils import Database
 
-from claasbot.domain.completion import BASE, SentCompletion
+from claasbot.domain.completion import BASE
 from claasbot.domain.conversation import Button, Commanded, Pressed, Reply
-from claasbot.domain.feedback import REASONS, FeedbackKind
-from claasbot.domain.person import CONSENT_TEXT, CONSENT_VERSION, ConsentState, Person
-from claasbot.errors import BadInput, NotFound
+from claasbot.domain.job import result_from_json
+from claasbot.domain.person import CONSENT_TEXT, CONSENT_VERSION, ConsentState
+from claasbot.errors import BadInput
 from claasbot.ports import ChatClient
+from claasbot.services.admin_commands import HELP as ADMIN_HELP
+from claasbot.services.admitting import Guest
 from claasbot.services.answering import CONSENT_CARD, Answering
+from claasbot.services.call import Call, Handler, personal
 from claasbot.services.clock import Clock
 from claasbot.services.erasing import Erasing
-from claasbot.services.listening import Listening, Noted
+from claasbot.services.feedback_commands import number
 from claasbot.services.promoting import Promoting
-from claasbot.storage import conversations, lessons, people, switches, versions
+from claasbot.storage import accounts, conversations, lessons, people, switches, versions
 from claasbot.storage.rows import Row
 from claasbot.storage.store import Store
 
 HELP = {
     "start": "what this bot is, and whether it may learn from you",
     "help": "this list",
+    "ask": "ask something: /ask What is rain?",
     "reset": "begin a new conversation",
     "feedback": "say what was wrong with the last answer: /feedback shorter, please",
     "good": "the last answer was good",
     "bad": "the last answer was not good; you can say why: /bad too long",
     "correct": "give the answer that you wanted: /correct Paris.",
     "retry": "answer my last message again",
+    "stop": "stop the answer that is being written",
+    "compare": "your last question, answered by two versions without names",
     "learned": "what I learned from you",
     "undo": "take the last lesson back",
     "status": "which version answers you, and what waits",
+    "usage": "how much you have used",
+    "settings": "streaming, notices and what I learn from, in this chat",
+    "persona": "who I am in this chat: /persona a patient teacher",
     "optin": "allow learning in this chat",
     "optout": "stop learning in this chat",
     "privacy": "what is stored, and where",
     "forget": "delete everything about you, weights included",
     "export": "get everything that is stored about you",
+    "link": "join your accounts on other platforms with this one",
+    "whoami": "how this bot knows you, for its lists",
 }
+
+WITH_ARGUMENT = frozenset({"ask", "feedback", "bad", "correct", "compare", "persona", "link", "pair", "rollback"})
+"""Commands that words may follow."""
+
+ALIASES = {"new": "reset", "thumbsup": "good", "thumbsdown": "bad"}
+
+_ONCE = frozenset({"undo", "link", "pair", "rollback"})
+"""What must not be done twice: after a crash in the middle the person is told instead."""
 
 PRIVACY = (
     "Stored on this machine only: your messages and my answers with their tokens, your feedback, your consent, and the "
     "adapters trained from it. Nobody else's answers use them. /optout stops learning, /undo takes a lesson back, "
     "/export hands everything out, /forget deletes it all, the weights included."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One command by one person."""
-
-    person: Person
-    event: Commanded | Pressed
-    argument: str
-    client: ChatClient
-
-
-_MAX_DIGITS = 18
-"""SQLite's integers have 63 bits."""
-
-Handler = Callable[[Call], Awaitable[Reply | None]]
 
 
 class Commands:
@@ -71,46 +73,57 @@ class Commands:
         self,
         store: Store,
         answering: Answering,
-        listening: Listening,
         promoting: Promoting,
         erasing: Erasing,
         clock: Clock,
+        *,
+        privacy: str,
+        more: Mapping[str, Handler],
+        more_buttons: Mapping[str, Handler],
     ) -> None:
+        """`more`: handlers of the other command modules, by name. `privacy`: the host's own words, or empty."""
         self._store = store
         self._answering = answering
-        self._listening = listening
         self._promoting = promoting
         self._erasing = erasing
         self._clock = clock
-        self._handlers: dict[str, Handler] = {name: getattr(self, f"_{name}") for name in HELP}
+        self._privacy_words = privacy or PRIVACY
+        self._handlers: dict[str, Handler] = dict(more)
+        for name in HELP.keys() - more.keys() - {"ask", "stop"}:  # those two are no commands but what they stand for
+            self._handlers[name] = getattr(self, f"_{name}")
+        self._buttons: dict[str, Handler] = {
+            **more_buttons,
+            "consent": self._consent,
+            "undo": self._undo_that,
+            "forget": self._forget,
+            "retry": self._retry,
+        }
 
-    async def run(self, client: ChatClient, person: Person, event: Commanded) -> Reply | None:
-        """The reply; None when the command showed its result itself. Raises BadInput for an unknown command."""
-        name = event.command.lower().lstrip("/")
-        if name not in self._handlers:
-            raise BadInput(f"I do not know /{name[:32]}. /help lists what I know.")
-        call = Call(person=person, event=event, argument=event.argument.strip(), client=client)
-        return await self._handlers[name](call)
+    def may_repeat(self, event: Commanded | Pressed) -> bool:
+        """Whether doing it again after a crash changes nothing."""
+        return _name(event) not in _ONCE
 
-    async def press(self, client: ChatClient, person: Person, event: Pressed) -> Reply | None:
-        """A button under one of our replies. Raises BadInput for an action that no button has."""
-        action, _, rest = event.action.partition(":")
-        call = Call(person=person, event=event, argument=rest, client=client)
-        match action, rest:
-            case "consent", "yes":
-                return await self._optin(call)
-            case "consent", "no":
-                return await self._optout(call)
-            case "undo", number if number.isdecimal() and len(number) < _MAX_DIGITS:
-                return await self._undo(call, int(number))
-            case "forget", "yes" | "no":
-                return await self._forget(call)
-            case "reason", _:
-                return await self._reason(call)
-        raise BadInput(f"The button {event.action[:40]!r} is not one of mine.")
+    async def run(self, client: ChatClient, guest: Guest, event: Commanded | Pressed, inbox_id: int) -> Reply | None:
+        """The reply; None when the command showed its result itself. Raises BadInput for an unknown one."""
+        name = _name(event)
+        table = self._handlers if isinstance(event, Commanded) else self._buttons
+        if name not in table:
+            if isinstance(event, Commanded):
+                raise BadInput(f"I do not know /{name[:32]}. /help lists what I know.")
+            raise BadInput(f"The button {event.action[:40]!r} is not one of mine.")
+        argument = event.argument if isinstance(event, Commanded) else event.action.partition(":")[2]
+        call = Call(
+            person=guest.person,
+            is_admin=guest.is_admin,
+            event=event,
+            argument=argument.strip(),
+            client=client,
+            inbox_id=inbox_id,
+        )
+        return await table[name](call)
 
     async def _start(self, call: Call) -> Reply:
-        consent = await self._store.run(people.consent_of, call.person.person_id, call.event.address)
+        consent = await self._store.run(people.consent_of, call.person.person_id, call.address)
         if consent.allows_learning:
             return Reply(
                 text="I am an AI that learns from what you say about my answers. /help lists what I know.", notice=True
@@ -120,45 +133,35 @@ class Commands:
         return CONSENT_CARD
 
     async def _help(self, call: Call) -> Reply:
-        return Reply(text="\n".join(f"/{name}: {text}" for name, text in HELP.items()), notice=True)
+        known = HELP | ADMIN_HELP if call.is_admin else HELP
+        return Reply(text="\n".join(f"/{name}: {text}" for name, text in known.items()), notice=True, personal=True)
 
     async def _reset(self, call: Call) -> Reply:
-        event = call.event
-        await self._store.run(conversations.end_conversation, call.person.person_id, event.address, self._clock())
-        return Reply(text="A new conversation. What I learned stays.", notice=True, data={"reset": True})
-
-    async def _feedback(self, call: Call) -> Reply:
-        return await self._note(call, "text", call.argument)
-
-    async def _good(self, call: Call) -> Reply:
-        return await self._note(call, "thumbs_up", "")
-
-    async def _bad(self, call: Call) -> Reply:
-        if call.argument:
-            return await self._note(call, "text", call.argument)
-        return await self._note(call, "thumbs_down", "")
-
-    async def _correct(self, call: Call) -> Reply:
-        return await self._note(call, "correction", call.argument)
-
-    async def _reason(self, call: Call) -> Reply:
-        """A one-tap reason after a thumbs-down, `too_long:17`: it becomes words."""
-        name, _, number = call.argument.partition(":")
-        if name not in REASONS or not number.isdecimal() or len(number) >= _MAX_DIGITS:
-            raise BadInput(f"The button {call.argument[:40]!r} is not one of mine.")
-        key = f"{_source(call)}:{name}"
-        return _noted(await self._listening.note(call.person, int(number), "text", REASONS[name][1], key))
+        await self._store.run(conversations.end_conversation, call.person.person_id, call.address, self._clock())
+        return Reply(
+            text="A new conversation: I read nothing of the old one any more. What I learned stays.",
+            notice=True,
+            data={"reset": True},
+        )
 
     async def _retry(self, call: Call) -> None:
-        await self._answering.retry(call.client, call.person, call.event.address, None)
+        await self._answering.retry(call.client, call.person, call.address, call.event.own_key, call.inbox_id)
 
     async def _learned(self, call: Call) -> Reply:
         found = await self._store.run(lessons.lesson_list, call.person.person_id, 20)
-        told = [_lesson_line(row) for row in found if row["version_state"] in ("promoted", "retired")]
-        text = "\n".join(told) or "Nothing yet. Say what was wrong with an answer (/feedback …) and I learn from it."
-        return Reply(text=text, notice=True)
+        told = [line for row in found if (line := _lesson_line(row))]
+        return personal(
+            "\n".join(told) or "Nothing yet. Say what was wrong with an answer (/feedback …) and I learn from it."
+        )
 
-    async def _undo(self, call: Call, version_id: int | None = None) -> Reply:
+    async def _undo(self, call: Call) -> Reply:
+        return await self._undone(call, None)
+
+    async def _undo_that(self, call: Call) -> Reply:
+        """The button of one lesson takes back that lesson only."""
+        return await self._undone(call, number(call.argument))
+
+    async def _undone(self, call: Call, version_id: int | None) -> Reply:
         name = await self._promoting.undo(call.person.person_id, version_id)
         who = "the base model" if name == BASE else name
         return Reply(text=f"Undone: {who} answers you now.", notice=True, data={"version": name})
@@ -166,16 +169,34 @@ class Commands:
     async def _status(self, call: Call) -> Reply:
         def unit(db: Database) -> str:
             current = versions.current(db, call.person.person_id)
-            consent = people.consent_of(db, call.person.person_id, call.event.address)
+            consent = people.consent_of(db, call.person.person_id, call.address)
             paused = switches.switch(db, switches.LEARNING) == "paused"
             n_queued = len(lessons.queued(db, call.person.person_id, 100))
+            that = ""
+            if call.event.message_key is not None:
+                sent = conversations.completion_at(db, call.address, call.event.message_key)
+                that = f"That answer came from {sent.version_name}. "
             return (
-                f"{'The base model' if current is None else current.name} answers you. "
+                f"{that}{'The base model' if current is None else current.name} answers you. "
                 f"Learning here: {'on' if consent.allows_learning else 'off (/optin)'}"
                 f"{', paused by an admin' if paused else ''}. Feedback that waits: {n_queued}."
             )
 
-        return Reply(text=await self._store.run(unit), notice=True)
+        return personal(await self._store.run(unit))
+
+    async def _usage(self, call: Call) -> Reply:
+        used = await self._store.run(people.usage, call.person.person_id)
+        return personal(
+            f"{used['n_answers']:,} answers with {used['n_tokens']:,} tokens in {used['answering_s']:.0f} s; "
+            f"{used['n_lessons']:,} lessons in {used['lessons_s']:.0f} s of training."
+        )
+
+    async def _whoami(self, call: Call) -> Reply:
+        mine = await self._store.run(accounts.of_person, call.person.person_id)
+        known = ", ".join(f"{row['platform']}:{row['account']}" for row in mine)
+        chat = f"{call.address.platform}:{call.address.room.chat}"
+        who = f"You are p{call.person.person_id} ({known}){', an admin' if call.is_admin else ''}."
+        return personal(f"{who} Chat: {chat}.")
 
     async def _optin(self, call: Call) -> Reply:
         await self._record_consent(call, "granted")
@@ -193,88 +214,69 @@ class Commands:
             data={"consent": "withdrawn"},
         )
 
+    async def _consent(self, call: Call) -> Reply:
+        if call.argument not in ("yes", "no"):
+            raise BadInput(f"The button {call.argument[:40]!r} is not one of mine.")
+        return await (self._optin(call) if call.argument == "yes" else self._optout(call))
+
     async def _privacy(self, call: Call) -> Reply:
-        return Reply(text=f"{CONSENT_TEXT}\n\n{PRIVACY}", notice=True)
+        return Reply(text=f"{CONSENT_TEXT}\n\n{self._privacy_words}", notice=True, personal=True)
 
     async def _forget(self, call: Call) -> Reply:
         if call.argument == "no":
-            return Reply(text="Nothing was deleted.", notice=True)
+            return personal("Nothing was deleted.")
         if call.argument != "yes":
             return Reply(
                 text="Delete your messages, your feedback and all that I learned from you? This cannot be undone.",
                 notice=True,
+                personal=True,
                 buttons=(Button(label="Delete it all", action="forget:yes"), Button(label="Keep", action="forget:no")),
             )
         receipt = await self._erasing.forget(call.person.person_id)
-        counted = ", ".join(f"{n} {what}" for what, n in receipt.items())
-        return Reply(text=f"Forgotten. Deleted: {counted}.", notice=True, data={"forgotten": True, "receipt": receipt})
+        counted = ", ".join(f"{n} {what}" for what, n in receipt.items()) or "nothing was left"
+        return personal(f"Forgotten. Deleted: {counted}.", forgotten=True, receipt=receipt)
 
     async def _export(self, call: Call) -> Reply:
-        return Reply(
-            text="Here is everything that is stored about you.",
-            notice=True,
-            data={
-                "file_name": f"claasbot-p{call.person.person_id}.json",
-                "file_text": await self._erasing.export(call.person.person_id),
-            },
+        return personal(
+            "Here is everything that is stored about you.",
+            file_name=f"claasbot-p{call.person.person_id}.json",
+            file_text=await self._erasing.export(call.person.person_id),
         )
 
     async def _record_consent(self, call: Call, state: ConsentState) -> None:
         def unit(db: Database) -> None:
-            person_id, address, now = call.person.person_id, call.event.address, self._clock()
+            person_id, address, now = call.person.person_id, call.address, self._clock()
             people.record_consent(db, person_id, address, state, CONSENT_VERSION, now)
             if state == "withdrawn":
                 for row in lessons.unsettled(db, person_id):
-                    if row.address == address:
+                    if row.address.room == address.room:
                         lessons.move(db, row.experience_id, "withdrawn", "you withdrew your consent", now)
 
         await self._store.run(unit)
 
-    async def _note(self, call: Call, kind: FeedbackKind, text: str) -> Reply:
-        answer = await self._meant(call)
-        return _noted(await self._listening.note(call.person, answer.completion_id, kind, text, _source(call)))
 
-    async def _meant(self, call: Call) -> SentCompletion:
-        """The answer that the command is about: the one it replies to, or the last one. Raises NotFound."""
-        address = call.event.address
-        if call.event.message_key is not None:
-            return await self._store.run(conversations.completion_at, address, call.event.message_key)
-        last = await self._store.run(conversations.last_completion, call.person.person_id, address)
-        if last is None:
-            raise NotFound("There is no answer to judge in this conversation yet. Say something first.")
-        return last
-
-
-def reaction_reply(noted: Noted) -> Reply | None:
-    """After a thumbs-down: ask once what was wrong. Other reactions need no words."""
-    return _noted(noted) if noted.asks_why else None
-
-
-def _noted(noted: Noted) -> Reply:
-    if noted.will_teach:
-        return Reply(text="Noted: I am learning from that.", notice=True, data=_facts(noted))
-    if not noted.asks_why:
-        return Reply(text=f"Noted, but it teaches nothing: {noted.reason}.", notice=True, data=_facts(noted))
-    return Reply(
-        text="What was wrong? Pick a reason or say it with /feedback.",
-        notice=True,
-        buttons=tuple(
-            Button(label=label, action=f"reason:{name}:{noted.completion_id}") for name, (label, _) in REASONS.items()
-        ),
-        data=_facts(noted),
-    )
-
-
-def _facts(noted: Noted) -> dict[str, object]:
-    return {"noted": noted.feedback_id, "completion_id": noted.completion_id, "will_teach": noted.will_teach}
-
-
-def _source(call: Call) -> str:
-    """The same update notes the same feedback, however often it comes."""
-    address = call.event.address
-    return f"{address.platform}:{address.bot_account}:{call.event.update_key}"
+def _name(event: Commanded | Pressed) -> str:
+    if isinstance(event, Pressed):
+        return event.action.partition(":")[0]
+    name = event.command.lower().lstrip("/")
+    return ALIASES.get(name, name)
 
 
 def _lesson_line(row: Row) -> str:
-    undone = " (undone)" if row["version_state"] == "retired" and row["state"] == "promoted" else ""
-    return f"p{row['person_id']}.v{row['version_n']}: “{row['said']}”{undone}"
+    """A lesson with what became of it; empty while it is being learned."""
+    name = f"p{row['person_id']}.v{row['version_n']}"
+    if row["version_state"] in ("promoted", "retired"):
+        undone = " (undone)" if row["version_state"] == "retired" and row["state"] == "promoted" else ""
+        return f"{name}: “{row['said']}”{_effect(row)}{undone}"
+    if row["state"] == "rejected":
+        return f"not learned: “{row['said']}”, it would have harmed other answers"
+    return ""
+
+
+def _effect(row: Row) -> str:
+    """How far the answer moved towards what was asked, by the divergence from the teacher."""
+    if not row["result_json"]:
+        return ""
+    scores = result_from_json(row["result_json"]).learned
+    before, after = sum(score.before_nats for score in scores), sum(score.after_nats for score in scores)
+    return f", {1 - after / before:.0%} of the way there" if before > after > 0 else ""

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from claasbot.domain.experience import Trainable
+from claasbot import __version__
+from claasbot.domain.access import AccessRules
+from claasbot.domain.experience import LearningMode, Trainable
+from claasbot.domain.feedback import Reactions
 from claasbot.domain.gate import Limits
+from claasbot.domain.quiet import QuietHours
 from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
+from claasbot.services.admin_commands import AdminCommands
+from claasbot.services.admitting import Admitting
 from claasbot.services.answering import Answering, ChatRules
 from claasbot.services.clock import Clock, utc_now
 from claasbot.services.commands import Commands
+from claasbot.services.compare_commands import CompareCommands
 from claasbot.services.comparing import Comparing
 from claasbot.services.erasing import Erasing
+from claasbot.services.feedback_commands import FeedbackCommands
 from claasbot.services.handover import Handover
-from claasbot.services.health import is_paused, queues
+from claasbot.services.health import Light, Status, is_paused, queues
+from claasbot.services.hearing import Hearing
 from claasbot.services.learning import Learning, LessonRules
+from claasbot.services.linking import Linking
 from claasbot.services.listening import Listening
 from claasbot.services.promoting import Checksum, Promoting
 from claasbot.services.receiving import Receiving
+from claasbot.services.room_commands import RoomCommands
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
 from claasbot.services.telling import Telling
@@ -42,6 +54,8 @@ class Outside:
     data: Path
     restart_server: Callable[[], Awaitable[None]]
     expected_checksum: Checksum
+    lights: Callable[[], Awaitable[tuple[Light, ...]]]
+    """How server and trainer stand; the chat clients say it themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +68,13 @@ class CycleRules:
     load_wait_s: float
     trainable: Trainable
     job_deadline_s: float
+    access: AccessRules
+    modes: Mapping[str, LearningMode] = field(default_factory=dict)
+    """What may train, by platform, where it is not everything."""
+    reactions: Reactions = field(default_factory=Reactions)
+    quiet: QuietHours | None = None
+    privacy: str = ""
+    """The host's own privacy text; empty: ours."""
 
 
 class Cycle:
@@ -66,15 +87,54 @@ class Cycle:
         by_account = {(client.platform, client.bot_account): client for client in outside.clients}
         self.serving = Serving(store, server, data, load_wait_s=rules.load_wait_s)
         self.answering = Answering(store, server, self.serving, rules.chat, clock)
-        self.listening = Listening(store, clock, rules.trainable)
+        self.listening = Listening(store, clock, rules.trainable, rules.modes)
         self.handover = Handover(engine, deadline_s=rules.job_deadline_s)
-        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock)
+        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock, server)
         self.promoting = Promoting(store, server, self.serving, engine, rules.limits, clock, outside.expected_checksum)
         self.erasing = Erasing(store, self.serving, engine, data, clock, outside.restart_server)
         self.comparing = Comparing(store, server, self.serving, rules.chat)
-        self.commands = Commands(store, self.answering, self.listening, self.promoting, self.erasing, clock)
-        self.receiving = Receiving(store, by_account, self.answering, self.listening, self.commands, clock)
-        self.telling = Telling(store, by_account, clock)
+        no_learning_on = frozenset(platform for platform, mode in rules.modes.items() if mode == "off")
+        self.admitting = Admitting(store, by_account, rules.access, no_learning_on, clock)
+        self.commands = self._commands()
+        hearing = Hearing(store, self.admitting, self.answering, self.listening, self.commands, rules.reactions, clock)
+        self.receiving = Receiving(store, by_account, self.answering, hearing, clock)
+        self.telling = Telling(store, by_account, clock, rules.quiet)
+
+    def _commands(self) -> Commands:
+        """Every command and button of every module, under one name each."""
+        feedback = FeedbackCommands(self.store, self.listening)
+        compare = CompareCommands(self.store, self.comparing, self.clock)
+        room = RoomCommands(self.store)
+        linking = Linking(self.store, self.erasing, self.clock)
+        admin = AdminCommands(self.store, self.admitting, self.promoting, self.status, self.clock)
+        return Commands(
+            self.store,
+            self.answering,
+            self.promoting,
+            self.erasing,
+            self.clock,
+            privacy=self.rules.privacy,
+            more=feedback.handlers() | compare.handlers() | room.handlers() | linking.handlers() | admin.handlers(),
+            more_buttons=feedback.buttons() | compare.buttons() | room.buttons() | linking.buttons(),
+        )
+
+    async def status(self) -> Status:
+        """For the dashboard and /health."""
+        clients = tuple(
+            Light(name=client.platform, state=client.health().state, detail=client.health().detail)
+            for client in self.outside.clients
+            if client.platform not in self.rules.access.at_home
+        )
+        return Status(
+            lights=(
+                *await self.outside.lights(),
+                *clients,
+                Light(name="store", state="ok", detail="flushed row by row"),
+            ),
+            queues=await self.store.run(queues),
+            is_learning=await self.is_learning(),
+            version=__version__,
+        )
 
     async def run(self) -> None:
         """The stages side by side, until cancelled. A crash anywhere resumes from rows."""
@@ -85,7 +145,13 @@ class Cycle:
             for stage in (self.receiving, self.learning, self.promoting, self.telling):
                 group.create_task(stage.run())
             for client in self.outside.clients:
-                group.create_task(client.run(self.receiving.accept))
+                name, runs = f"{client.platform} {client.bot_account}", partial(self._receive_from, client)
+                group.create_task(keep_doing(name, runs, asyncio.Event(), after_failure_s=_RESUME_S))
+
+    async def _receive_from(self, client: ChatClient) -> float:
+        """A platform that fails takes nobody else down; it is tried again after a while."""
+        await client.run(self.receiving.accept)
+        return _RESUME_S
 
     async def settled(self, *, within_s: float = 120.0) -> None:
         """Wait until nothing is received, queued, leased, trained or untold. Raises TimeoutError."""

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlite_utils import Database
 
 from claasbot.domain.completion import SentCompletion
-from claasbot.domain.experience import Trainable, why_not
+from claasbot.domain.conversation import Button, Deleted, Reply
+from claasbot.domain.experience import LearningMode, Trainable, why_not
 from claasbot.domain.feedback import FeedbackKind, checked_text, signal_of
 from claasbot.domain.person import Person
 from claasbot.errors import NotYours
 from claasbot.services.clock import Clock
-from claasbot.storage import conversations, lessons, outbox, people, versions
+from claasbot.storage import chats, conversations, lessons, outbox, people, versions
+from claasbot.storage.lessons import NewFeedback
 from claasbot.storage.store import Store
 
 _OPPOSITE: dict[FeedbackKind, FeedbackKind] = {"thumbs_up": "thumbs_down", "thumbs_down": "thumbs_up"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What came in, before anybody judged it."""
+
+    completion_id: int
+    kind: FeedbackKind
+    text: str
+    source_key: str
+    """The same source twice is one event."""
+    mark_key: str | None = None
+    """The message on which the person sees what became of it; None: the answer itself."""
+    is_interaction: bool = False
+    is_reaction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,37 +51,76 @@ class Noted:
 class Listening:
     """Everything a person says about answers goes through here, whatever the surface."""
 
-    def __init__(self, store: Store, clock: Clock, limits: Trainable) -> None:
+    def __init__(self, store: Store, clock: Clock, limits: Trainable, modes: Mapping[str, LearningMode]) -> None:
+        """`modes`: by platform, where it is not `full`."""
         self._store = store
         self._clock = clock
         self._limits = limits
+        self._modes = modes
 
-    async def note(self, person: Person, completion_id: int, kind: FeedbackKind, text: str, source_key: str) -> Noted:
+    async def note(self, person: Person, feedback: Feedback) -> Noted:
         """Commit feedback and what follows from it. Raises BadInput, NotFound, NotYours."""
-        words = checked_text(kind, text)
-        noted = await self._store.run(self._note, person, completion_id, kind, words, source_key)
+        words = checked_text(feedback.kind, feedback.text)
+        noted = await self._store.run(self._note, person, feedback, words)
         self._store.stages.experience.set()
         self._store.stages.outbox.set()
         return noted
 
-    async def withdraw(self, person: Person, completion_id: int, kind: FeedbackKind) -> int:
-        """Take back a reaction; returns how many events that were not consumed it took with it."""
+    async def withdraw(
+        self, person: Person, completion_id: int, kind: FeedbackKind, mark_key: str | None = None
+    ) -> Reply | None:
+        """Take back a reaction, its mark, and what it said why. An offer to undo, where it has taught already."""
 
-        def unit(db: Database) -> int:
-            _owned(db, person, completion_id)
-            return lessons.withdraw_feedback(db, person.person_id, completion_id, kind, self._clock())
+        def unit(db: Database) -> int | None:
+            sent = _owned(db, person, completion_id)
+            taught = lessons.withdraw_feedback(db, person.person_id, completion_id, kind, self._clock())
+            if kind == "thumbs_down":
+                taught |= lessons.withdraw_reasons(db, person.person_id, completion_id, self._clock())
+            outbox.clear(db, sent, mark_key or sent.message_key, self._clock())
+            current = versions.current(db, person.person_id)
+            return current.version_id if current is not None and current.version_id in taught else None
 
-        return await self._store.run(unit)
+        version_id = await self._store.run(unit)
+        self._store.stages.outbox.set()
+        if version_id is None:
+            return None
+        return Reply(
+            text="You took that back, but I have learned from it already. Shall I undo the lesson?",
+            notice=True,
+            buttons=(Button(label="Undo", action=f"undo:{version_id}"),),
+        )
 
-    def _note(
-        self, db: Database, person: Person, completion_id: int, kind: FeedbackKind, text: str, source_key: str
-    ) -> Noted:
-        now = self._clock()
+    async def deleted(self, event: Deleted) -> None:
+        """The person deleted a message of theirs: it leaves the conversation, and what waits of it teaches nothing."""
+
+        def unit(db: Database) -> None:
+            for turn in conversations.user_turns_at(db, event.address, event.message_key):
+                answers = conversations.turns_after(db, turn["id"])[:1]
+                conversations.replace_turn(db, turn["id"], self._clock())
+                for answer in answers:
+                    if answer["completion_id"] is not None:
+                        conversations.replace_turn(db, answer["id"], self._clock())
+                        lessons.withdraw_waiting(
+                            db, answer["completion_id"], "you deleted the message that it answered", self._clock()
+                        )
+
+        await self._store.run(unit)
+
+    def _note(self, db: Database, person: Person, feedback: Feedback, text: str) -> Noted:
+        now, kind, completion_id = self._clock(), feedback.kind, feedback.completion_id
         sent = _owned(db, person, completion_id)
         opposite = _OPPOSITE.get(kind)
         if opposite is not None:
             lessons.withdraw_feedback(db, person.person_id, completion_id, opposite, now)
-        event = lessons.add_feedback(db, person.person_id, completion_id, kind, text, source_key, now)
+        new = NewFeedback(
+            person_id=person.person_id,
+            completion_id=completion_id,
+            kind=kind,
+            text=text,
+            source_key=feedback.source_key,
+            mark_key=feedback.mark_key,
+        )
+        event = lessons.add_feedback(db, new, now)
         signal = signal_of(kind, text)
         if not signal.teaches:
             return Noted(
@@ -71,12 +128,12 @@ class Listening:
                 completion_id=completion_id,
                 will_teach=False,
                 reason=signal.reason,
-                asks_why=signal.asks_why,
+                asks_why=signal.asks_why and self._may_ask_why(db, sent, feedback),
             )
         experience = lessons.add_experience(db, event, now)
         reason = experience.reason or None
         if experience.state == "received":
-            reason = self._why_not(db, sent, kind)
+            reason = self._why_not(db, sent, feedback)
             lessons.move(db, experience.experience_id, "rejected" if reason else "queued", reason or "", now)
             if reason is None:  # a refusal is told by the reply
                 outbox.add(db, experience, "noted", {}, now)
@@ -87,15 +144,25 @@ class Listening:
             reason=reason or signal.reason,
         )
 
-    def _why_not(self, db: Database, sent: SentCompletion, kind: FeedbackKind) -> str | None:
+    def _may_ask_why(self, db: Database, sent: SentCompletion, feedback: Feedback) -> bool:
+        """A question that the person did not ask for is only put where the answer could teach."""
+        if not feedback.is_reaction:
+            return True
+        consent = people.consent_of(db, sent.person_id, sent.address)
+        return consent.allows_learning and chats.room(db, sent.address).learns_from == "everything"
+
+    def _why_not(self, db: Database, sent: SentCompletion, feedback: Feedback) -> str | None:
+        mode = self._modes.get(sent.address.platform, "full")
         return why_not(
             consent=people.consent_of(db, sent.person_id, sent.address),
-            kind=kind,
+            kind=feedback.kind,
             is_whole=sent.completion.is_whole,
             n_tokens=len(sent.completion.token_ids),
             n_prompt_tokens=len(sent.completion.prompt_ids),
             staleness=versions.n_promoted_since(db, sent.person_id, sent.version_id),
             limits=self._limits,
+            mode=mode,
+            is_interaction=feedback.is_interaction and conversations.is_interaction_only(db, sent.completion_id),
         )
 
 

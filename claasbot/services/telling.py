@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from claasbot.domain.conversation import Button, Reply
-from claasbot.errors import ClaasbotError
+from claasbot.domain.quiet import QuietHours
+from claasbot.errors import ChatGone, ClaasbotError
 from claasbot.ports import ChatClient
 from claasbot.services.clock import Clock
 from claasbot.services.stage import keep_doing
-from claasbot.storage import outbox
+from claasbot.storage import chats, outbox
 from claasbot.storage.outbox import Notice
 from claasbot.storage.store import Store
 
@@ -22,42 +24,62 @@ _MAX_ATTEMPTS = 3
 class Telling:
     """The loop that empties the outbox."""
 
-    def __init__(self, store: Store, clients: dict[tuple[str, str], ChatClient], clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clients: dict[tuple[str, str], ChatClient],
+        clock: Clock,
+        quiet: QuietHours | None = None,
+    ) -> None:
         """`clients` by (platform, bot account)."""
         self._store = store
         self._clients = clients
         self._clock = clock
+        self._quiet = quiet
 
     async def run(self) -> None:
         """Until cancelled."""
         await keep_doing("telling", self.step, self._store.stages.outbox)
 
     async def step(self) -> float:
-        for notice in await self._store.run(outbox.waiting):
+        for notice in await self._store.run(outbox.waiting, self._clock()):
             try:
-                await self._tell(notice)
+                until = await self._tell(notice)
+            except ChatGone:
+                await self._store.run(chats.gone, notice.address, self._clock())
+                continue
             except ClaasbotError as error:
                 log.info("notice %d was not told: %s", notice.notice_id, error)
                 await self._store.run(outbox.failed, notice.notice_id)
                 if notice.attempts + 1 < _MAX_ATTEMPTS:
                     continue
-            await self._store.run(outbox.told, notice.notice_id, self._clock())
+                until = None
+            if until is not None:
+                await self._store.run(outbox.postpone, notice.notice_id, until)
+            else:
+                await self._store.run(outbox.told, notice.notice_id, self._clock())
         return _LOOK_S
 
-    async def _tell(self, notice: Notice) -> None:
+    async def _tell(self, notice: Notice) -> datetime | None:
+        """Mark the message at once; the words wait for the end of the quiet hours, which is returned."""
         client = self._clients.get((notice.address.platform, notice.address.bot_account))
         if client is None:
-            return
+            return None
         if notice.message_key is not None:
-            await client.mark(notice.address, notice.message_key, notice.kind)
+            mark = None if notice.kind == "cleared" else notice.kind
+            await client.mark(notice.address, notice.message_key, mark)
         reply = words_of(notice)
-        if reply is not None:
-            await client.send(notice.address, reply)
+        if reply is None or not (await self._store.run(chats.room, notice.address)).tells_lessons:
+            return None
+        until = None if self._quiet is None else self._quiet.ends_at(self._clock().astimezone())
+        if until is None:
+            await client.send(notice.address, reply, notice.message_key)
+        return until
 
 
 def words_of(notice: Notice) -> Reply | None:
     """The sentence that goes with a mark, where one is worth reading."""
-    if notice.kind == "learned":
+    if notice.kind == "learned" and notice.data:
         return Reply(
             text=f"Learned from your note “{_short(str(notice.data['said']))}”: {notice.data['version']} answers now.",
             notice=True,

@@ -11,22 +11,94 @@ from sqlite_utils import Database
 from claasbot.domain.completion import Completion, Sampling, SentCompletion
 from claasbot.domain.conversation import ChatAddress, Message, Turn
 from claasbot.errors import NotFound
-from claasbot.storage.rows import Row, change, insert, one, rows, text_of
+from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
 
 _OF_CHAT = "platform = ? AND bot_account = ? AND chat = ?"
 
 
-def open_conversation(db: Database, person_id: int, address: ChatAddress, now: datetime) -> int:
-    """The conversation that goes on in this chat; a new one if there is none."""
-    where = (address.platform, address.bot_account, address.chat)
+def open_conversation(
+    db: Database, person_id: int, address: ChatAddress, now: datetime, *, idle_since: datetime | None = None
+) -> int:
+    """The conversation that goes on in this chat; a new one if there is none, or if it was idle since then."""
     row = one(
         db,
-        f"SELECT id FROM conversation WHERE person_id = ? AND {_OF_CHAT} AND ended_at IS NULL ORDER BY id DESC",  # noqa: S608
+        f"""
+        SELECT conversation.id, coalesce(max(turn.created_at), started_at) AS last FROM conversation
+        LEFT JOIN turn ON turn.conversation_id = conversation.id
+        WHERE person_id = ? AND {_OF_CHAT} AND ended_at IS NULL
+        GROUP BY conversation.id ORDER BY conversation.id DESC
+        """,  # noqa: S608
         person_id,
-        *where,
+        *_chat_of(address),
     )
-    if row is not None:
+    if row is not None and (idle_since is None or row["last"] >= text_of(idle_since)):
         return int(row["id"])
+    end_conversation(db, person_id, address, now)
+    return _start(db, person_id, address, None, now)
+
+
+def branch(db: Database, person_id: int, address: ChatAddress, message_key: str, now: datetime) -> int | None:
+    """The conversation that a reply to this message goes on in; None when it is no message of that person's talk.
+
+    A reply to the last message goes on; a reply to an older one begins a branch that reads up to there.
+    """
+    turn = turn_at(db, person_id, address, message_key)
+    if turn is None:
+        return None
+    last = one(
+        db,
+        "SELECT turn.id, conversation.ended_at FROM turn JOIN conversation ON conversation.id = turn.conversation_id"
+        " WHERE conversation_id = ? AND replaced_at IS NULL ORDER BY turn.id DESC LIMIT 1",
+        turn["conversation_id"],
+    )
+    if last is not None and last["id"] == turn["id"] and last["ended_at"] is None:
+        return int(turn["conversation_id"])
+    end_conversation(db, person_id, address, now)
+    return _start(db, person_id, address, turn["id"], now)
+
+
+def turn_at(db: Database, person_id: int, address: ChatAddress, message_key: str) -> Row | None:
+    """The person's turn, or the answer to them, that was shown as that message."""
+    return one(
+        db,
+        f"""
+        SELECT turn.* FROM turn JOIN conversation ON conversation.id = turn.conversation_id
+        WHERE conversation.person_id = ? AND conversation.{_OF_CHAT.replace(" AND ", " AND conversation.")}
+            AND (turn.message_key = ? OR turn.completion_id IN
+                (SELECT completion_id FROM shown_message WHERE {_OF_CHAT} AND message_key = ?))
+        ORDER BY turn.id DESC
+        """,  # noqa: S608
+        person_id,
+        *_chat_of(address),
+        message_key,
+        *_chat_of(address),
+        message_key,
+    )
+
+
+def user_turns_at(db: Database, address: ChatAddress, message_key: str) -> list[Row]:
+    """Standing turns that somebody wrote as that message, with whose they are."""
+    return rows(
+        db,
+        f"""
+        SELECT turn.*, conversation.person_id FROM turn JOIN conversation ON conversation.id = turn.conversation_id
+        WHERE conversation.{_OF_CHAT.replace(" AND ", " AND conversation.")}
+            AND turn.message_key = ? AND turn.role = 'user' AND turn.replaced_at IS NULL
+        """,  # noqa: S608
+        *_chat_of(address),
+        message_key,
+    )
+
+
+def is_interaction_only(db: Database, completion_id: int) -> bool:
+    """Whether all that the answer read of the person was typed into the bot's own commands or forms."""
+    turn_id = turn_of_completion(db, completion_id)
+    turn = the(db, f"turn {turn_id}", "SELECT conversation_id FROM turn WHERE id = ?", turn_id)
+    read = turns(db, turn["conversation_id"], before=turn_id)
+    return all(turn.is_interaction for turn in read if turn.role == "user")
+
+
+def _start(db: Database, person_id: int, address: ChatAddress, parent_turn_id: int | None, now: datetime) -> int:
     return insert(
         db,
         "conversation",
@@ -34,8 +106,18 @@ def open_conversation(db: Database, person_id: int, address: ChatAddress, now: d
         platform=address.platform,
         bot_account=address.bot_account,
         chat=address.chat,
+        parent_turn_id=parent_turn_id,
         started_at=text_of(now),
     )
+
+
+def shorten(db: Database, conversation_id: int) -> bool:
+    """Note that the oldest part is not read any more; True the first time."""
+    return change(db, "UPDATE conversation SET is_shortened = 1 WHERE id = ? AND is_shortened = 0", conversation_id) > 0
+
+
+def _chat_of(address: ChatAddress) -> tuple[str, str, str]:
+    return address.platform, address.bot_account, address.chat
 
 
 def end_conversation(db: Database, person_id: int, address: ChatAddress, now: datetime) -> None:
@@ -44,18 +126,25 @@ def end_conversation(db: Database, person_id: int, address: ChatAddress, now: da
         f"UPDATE conversation SET ended_at = ? WHERE person_id = ? AND {_OF_CHAT} AND ended_at IS NULL",  # noqa: S608
         text_of(now),
         person_id,
-        address.platform,
-        address.bot_account,
-        address.chat,
+        *_chat_of(address),
     )
 
 
-def add_user_turn(db: Database, conversation_id: int, text: str, inbox_id: int | None, now: datetime) -> int:
-    """The same update twice is one turn."""
-    if inbox_id is not None:
-        row = one(db, "SELECT id FROM turn WHERE inbox_id = ? AND role = 'user'", inbox_id)
-        if row is not None:
-            return int(row["id"])
+def user_turn_of_update(db: Database, inbox_id: int) -> Row | None:
+    """What an update became, when it was met before a crash."""
+    return one(db, "SELECT * FROM turn WHERE inbox_id = ? AND role = 'user'", inbox_id)
+
+
+def add_user_turn(
+    db: Database,
+    conversation_id: int,
+    text: str,
+    inbox_id: int | None,
+    now: datetime,
+    *,
+    message_key: str | None = None,
+    is_interaction: bool = False,
+) -> int:
     return insert(
         db,
         "turn",
@@ -63,7 +152,24 @@ def add_user_turn(db: Database, conversation_id: int, text: str, inbox_id: int |
         role="user",
         text=text,
         inbox_id=inbox_id,
+        message_key=message_key,
+        is_interaction=int(is_interaction),
         created_at=text_of(now),
+    )
+
+
+def replace_turn(db: Database, turn_id: int, now: datetime) -> None:
+    """Leave a turn out of the conversation; its row and its completion stay."""
+    change(db, "UPDATE turn SET replaced_at = ? WHERE id = ? AND replaced_at IS NULL", text_of(now), turn_id)
+
+
+def turns_after(db: Database, turn_id: int) -> list[Row]:
+    """Standing turns of the same conversation that came later, oldest first."""
+    return rows(
+        db,
+        "SELECT later.* FROM turn AS later JOIN turn ON turn.conversation_id = later.conversation_id"
+        " WHERE turn.id = ? AND later.id > turn.id AND later.replaced_at IS NULL ORDER BY later.id",
+        turn_id,
     )
 
 
@@ -73,14 +179,33 @@ def drop_user_turn(db: Database, inbox_id: int, now: datetime) -> None:
 
 
 def turns(db: Database, conversation_id: int, *, before: int | None = None) -> tuple[Turn, ...]:
-    """Turns that still stand, oldest first; `before` a turn id, exclusive."""
-    found = rows(
-        db,
-        "SELECT id, role, text FROM turn WHERE conversation_id = ? AND replaced_at IS NULL AND id < ? ORDER BY id",
-        conversation_id,
-        before if before is not None else 1 << 62,
-    )
-    return tuple(Turn(turn_id=row["id"], role=row["role"], text=row["text"]) for row in found)
+    """Turns that still stand, oldest first, from the root of the branch; `before` a turn id, exclusive."""
+    until = before if before is not None else 1 << 62
+    found: list[Row] = []
+    branched_at: int | None = None
+    while True:
+        found[:0] = rows(
+            db,
+            "SELECT * FROM turn WHERE conversation_id = ? AND id < ? AND (replaced_at IS NULL OR id = ?) ORDER BY id",
+            conversation_id,
+            until,
+            branched_at,
+        )
+        branched_at = _parent_turn(db, conversation_id)
+        if branched_at is None:
+            return tuple(_turn(row) for row in found)
+        parent = the(db, f"turn {branched_at}", "SELECT conversation_id FROM turn WHERE id = ?", branched_at)
+        conversation_id, until = parent["conversation_id"], branched_at + 1
+
+
+def _parent_turn(db: Database, conversation_id: int) -> int | None:
+    sql = "SELECT parent_turn_id FROM conversation WHERE id = ?"
+    found: int | None = the(db, f"conversation {conversation_id}", sql, conversation_id)["parent_turn_id"]
+    return found
+
+
+def _turn(row: Row) -> Turn:
+    return Turn(turn_id=row["id"], role=row["role"], text=row["text"], is_interaction=bool(row["is_interaction"]))
 
 
 def add_completion(db: Database, sent: SentCompletion, inbox_id: int | None, now: datetime) -> SentCompletion:
@@ -154,14 +279,38 @@ def completion_at(db: Database, address: ChatAddress, message_key: str) -> SentC
         "SELECT completion.* FROM completion JOIN shown_message ON shown_message.completion_id = completion.id"
         " WHERE shown_message.platform = ? AND shown_message.bot_account = ? AND shown_message.chat = ?"
         " AND shown_message.message_key = ?",
-        address.platform,
-        address.bot_account,
-        address.chat,
+        *_chat_of(address),
         message_key,
     )
     if found is None:
         raise NotFound("That message is not one of my answers, so there is nothing to learn from it.")
     return _sent(found)
+
+
+def recent_messages(db: Database, platform: str, limit: int = 100) -> list[tuple[str, str]]:
+    """(chat, message key) of the latest answers on a platform, newest first."""
+    found = rows(
+        db,
+        "SELECT chat, message_key FROM shown_message WHERE platform = ? ORDER BY completion_id DESC LIMIT ?",
+        platform,
+        limit,
+    )
+    return [(row["chat"], row["message_key"]) for row in found]
+
+
+def chat_of_message(db: Database, platform: str, bot_account: str, room: str, message_key: str) -> str | None:
+    """In which chat of that room an answer was shown as that message; reactions do not name the topic."""
+    row = one(
+        db,
+        "SELECT chat FROM shown_message WHERE platform = ? AND bot_account = ? AND message_key = ?"
+        " AND (chat = ? OR chat LIKE ? || '/%')",
+        platform,
+        bot_account,
+        message_key,
+        room,
+        room,
+    )
+    return None if row is None else str(row["chat"])
 
 
 def last_completion(db: Database, person_id: int, address: ChatAddress) -> SentCompletion | None:
@@ -172,9 +321,7 @@ def last_completion(db: Database, person_id: int, address: ChatAddress) -> SentC
         " WHERE completion.person_id = ? AND completion.platform = ? AND completion.bot_account = ?"
         " AND completion.chat = ? AND conversation.ended_at IS NULL ORDER BY completion.id DESC LIMIT 1",
         person_id,
-        address.platform,
-        address.bot_account,
-        address.chat,
+        *_chat_of(address),
     )
     return None if found is None else _sent(found)
 
@@ -188,6 +335,11 @@ def completion_of_update(db: Database, inbox_id: int) -> SentCompletion | None:
         inbox_id,
     )
     return None if found is None else _sent(found)
+
+
+def n_answers_since(db: Database, person_id: int, since: datetime) -> int:
+    sql = "SELECT count(*) AS n FROM completion WHERE person_id = ? AND created_at >= ?"
+    return int(the(db, "count", sql, person_id, text_of(since))["n"])
 
 
 def turn_of_completion(db: Database, completion_id: int) -> int:
@@ -213,9 +365,7 @@ def transcript(db: Database, person_id: int, address: ChatAddress, limit: int = 
         ORDER BY turn.id DESC LIMIT ?
         """,  # noqa: S608
         person_id,
-        address.platform,
-        address.bot_account,
-        address.chat,
+        *_chat_of(address),
         limit,
     )
     return found[::-1]

@@ -87,6 +87,11 @@ def handled(db: Database, inbox_id: int, now: datetime, error: str = "") -> None
     )
 
 
+def begin(db: Database, inbox_id: int, now: datetime) -> bool:
+    """Before something that must not be done twice; False when it was begun before a crash."""
+    return change(db, "UPDATE inbox SET began_at = ? WHERE id = ? AND began_at IS NULL", text_of(now), inbox_id) > 0
+
+
 def failed(db: Database, inbox_id: int, error: str) -> int:
     """Count a failed attempt; returns how many there were."""
     change(db, "UPDATE inbox SET attempts = attempts + 1, error = ? WHERE id = ?", error[:500], inbox_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlite_utils import Database
 
@@ -13,8 +13,10 @@ from claasbot.domain.experience import ExperienceState, moved
 from claasbot.domain.feedback import FeedbackEvent, FeedbackKind
 from claasbot.domain.job import Recipe, TrainingResult, result_from_json, result_to_json
 from claasbot.domain.schedule import Waiting
-from claasbot.errors import NotFound
+from claasbot.errors import BadInput, ImpossibleTransition, NotFound, NotYours
 from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the, time_of
+
+_UNSETTLED = ("received", "queued", "leased", "quarantined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,8 @@ class StoredExperience:
     reason: str
     n_refusals: int
     address: ChatAddress
-    message_key: str | None
+    mark_key: str | None
+    """The message on which the person sees what became of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,43 +47,70 @@ class StoredJob:
     created_at: datetime
 
 
-def add_feedback(
-    db: Database, person_id: int, completion_id: int, kind: FeedbackKind, text: str, source_key: str, now: datetime
-) -> FeedbackEvent:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFeedback:
+    """A row of `feedback_event` that is still to be made."""
+
+    person_id: int
+    completion_id: int
+    kind: FeedbackKind
+    text: str
+    source_key: str
+    mark_key: str | None = None
+
+
+def add_feedback(db: Database, new: NewFeedback, now: datetime) -> FeedbackEvent:
     """The same source twice is one event."""
-    known = one(db, "SELECT * FROM feedback_event WHERE source_key = ?", source_key)
+    known = one(db, "SELECT * FROM feedback_event WHERE source_key = ?", new.source_key)
     if known is not None:
         return _feedback(known)
-    feedback_id = insert(
-        db,
-        "feedback_event",
-        person_id=person_id,
-        completion_id=completion_id,
-        kind=kind,
-        text=text,
-        source_key=source_key,
-        created_at=text_of(now),
-    )
+    feedback_id = insert(db, "feedback_event", **asdict(new), created_at=text_of(now))
     return FeedbackEvent(
-        feedback_id=feedback_id, person_id=person_id, completion_id=completion_id, kind=kind, text=text
+        feedback_id=feedback_id,
+        person_id=new.person_id,
+        completion_id=new.completion_id,
+        kind=new.kind,
+        text=new.text,
     )
 
 
-def withdraw_feedback(db: Database, person_id: int, completion_id: int, kind: FeedbackKind, now: datetime) -> int:
-    """Take back feedback of one kind on one answer, and what it has not taught yet. Returns how many."""
-    found = rows(
-        db,
-        "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND kind = ? AND withdrawn_at IS NULL",
-        person_id,
-        completion_id,
-        kind,
+def withdraw_feedback(db: Database, person_id: int, completion_id: int, kind: FeedbackKind, now: datetime) -> set[int]:
+    """Take back feedback of one kind on one answer, and what it has not taught yet.
+
+    Returns the versions that have learned from it already.
+    """
+    sql = (
+        "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND kind = ? AND withdrawn_at IS NULL"
     )
+    return _withdraw(db, rows(db, sql, person_id, completion_id, kind), now)
+
+
+def withdraw_reasons(db: Database, person_id: int, completion_id: int, now: datetime) -> set[int]:
+    """Take back the reasons that were picked by a button after a thumbs-down."""
+    sql = (
+        "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND kind = 'text'"
+        " AND source_key LIKE '%:reason:%' AND withdrawn_at IS NULL"
+    )
+    return _withdraw(db, rows(db, sql, person_id, completion_id), now)
+
+
+def _withdraw(db: Database, found: list[Row], now: datetime) -> set[int]:
+    taught = set()
     for row in found:
         change(db, "UPDATE feedback_event SET withdrawn_at = ? WHERE id = ?", text_of(now), row["id"])
-        waiting = one(db, "SELECT id, state FROM experience WHERE feedback_event_id = ?", row["id"])
-        if waiting is not None and waiting["state"] in ("received", "queued", "leased"):
-            move(db, waiting["id"], "withdrawn", "you took the feedback back", now)
-    return len(found)
+        made = one(db, "SELECT id, state, consumed_by FROM experience WHERE feedback_event_id = ?", row["id"])
+        if made is not None and made["state"] in _UNSETTLED:
+            move(db, made["id"], "withdrawn", "you took the feedback back", now)
+        elif made is not None and made["state"] == "consumed":
+            taught.add(int(made["consumed_by"]))
+    return taught
+
+
+def withdraw_waiting(db: Database, completion_id: int, why: str, now: datetime) -> None:
+    """Nothing that waits of this answer teaches any more."""
+    for row in rows(db, "SELECT id, state FROM experience WHERE completion_id = ?", completion_id):
+        if row["state"] in _UNSETTLED:
+            move(db, row["id"], "withdrawn", why, now)
 
 
 def add_experience(db: Database, feedback: FeedbackEvent, now: datetime) -> StoredExperience:
@@ -104,7 +134,8 @@ def add_experience(db: Database, feedback: FeedbackEvent, now: datetime) -> Stor
 
 _EXPERIENCE = """
     SELECT experience.*, feedback_event.kind AS kind, feedback_event.text AS text,
-        completion.platform, completion.bot_account, completion.chat, completion.message_key
+        completion.platform, completion.bot_account, completion.chat,
+        coalesce(feedback_event.mark_key, completion.message_key) AS shown_key
     FROM experience JOIN feedback_event ON feedback_event.id = experience.feedback_event_id
     JOIN completion ON completion.id = experience.completion_id
 """
@@ -123,8 +154,8 @@ def queued(db: Database, person_id: int, limit: int) -> list[StoredExperience]:
 
 
 def unsettled(db: Database, person_id: int) -> list[StoredExperience]:
-    """What waits for a lesson or is in one."""
-    sql = _EXPERIENCE + " WHERE experience.person_id = ? AND experience.state IN ('queued', 'leased')"
+    """What waits for a lesson, is in one, or was parked by one that failed."""
+    sql = _EXPERIENCE + " WHERE experience.person_id = ? AND experience.state IN ('queued', 'leased', 'quarantined')"
     return [_stored(row) for row in rows(db, sql, person_id)]
 
 
@@ -174,24 +205,40 @@ def consume(db: Database, experience_id: int, version_id: int, now: datetime) ->
     )
 
 
+def requeue(db: Database, person_id: int, experience_id: int, now: datetime) -> None:
+    """Let what a failed job parked teach after all. Raises NotFound, NotYours, BadInput, ImpossibleTransition."""
+    found = experience(db, experience_id)
+    if found.person_id != person_id:
+        raise NotYours(f"experience {experience_id} belongs to another person than p{person_id}")
+    if found.state != "quarantined":
+        raise ImpossibleTransition(f"only parked feedback is queued again; this one is {found.state!r}")
+    event = the(db, "feedback", "SELECT withdrawn_at FROM feedback_event WHERE id = ?", found.feedback.feedback_id)
+    if event["withdrawn_at"] is not None:
+        raise BadInput("This feedback was taken back, so it teaches nothing.")
+    move(db, experience_id, "queued", "", now)
+
+
 def count_refusal(db: Database, experience_id: int) -> None:
     change(db, "UPDATE experience SET n_refusals = n_refusals + 1 WHERE id = ?", experience_id)
 
 
-def waiting(db: Database) -> tuple[Waiting, ...]:
+def waiting(db: Database, now: datetime) -> tuple[Waiting, ...]:
     """Everybody with queued experiences and no open job, for the schedule."""
     found = rows(
         db,
         """
         SELECT experience.person_id, count(*) AS n, max(experience.changed_at) AS newest,
             (SELECT max(coalesce(finished_at, created_at)) FROM job
-             WHERE job.person_id = experience.person_id) AS last_job
+             WHERE job.person_id = experience.person_id) AS last_job,
+            (SELECT count(*) FROM job
+             WHERE job.person_id = experience.person_id AND created_at >= ?) AS n_today
         FROM experience JOIN person ON person.id = experience.person_id
         WHERE experience.state = 'queued' AND person.is_blocked = 0
             AND NOT EXISTS (SELECT 1 FROM job WHERE job.person_id = experience.person_id
                             AND job.state IN ('leased', 'trained'))
         GROUP BY experience.person_id
         """,
+        text_of(now - timedelta(days=1)),
     )
     return tuple(
         Waiting(
@@ -199,6 +246,7 @@ def waiting(db: Database) -> tuple[Waiting, ...]:
             n_queued=row["n"],
             newest_at=time_of(row["newest"]),
             last_job_at=None if row["last_job"] is None else time_of(row["last_job"]),
+            n_today=row["n_today"],
         )
         for row in found
     )
@@ -310,8 +358,8 @@ def feedback_list(db: Database, person_id: int | None = None, limit: int = 200) 
         f"""
         SELECT feedback_event.id, feedback_event.person_id, feedback_event.kind, feedback_event.text,
             feedback_event.created_at, feedback_event.withdrawn_at, feedback_event.completion_id,
-            completion.version_name, completion.text AS answer, experience.state, experience.reason,
-            experience.job_id, version.n AS learned_n
+            completion.version_name, completion.text AS answer, experience.id AS experience_id, experience.state,
+            experience.reason, experience.job_id, version.n AS learned_n
         FROM feedback_event JOIN completion ON completion.id = feedback_event.completion_id
         LEFT JOIN experience ON experience.feedback_event_id = feedback_event.id
         LEFT JOIN adapter_version AS version ON version.id = experience.consumed_by
@@ -368,7 +416,7 @@ def _stored(row: Row) -> StoredExperience:
         reason=row["reason"],
         n_refusals=row["n_refusals"],
         address=ChatAddress(platform=row["platform"], bot_account=row["bot_account"], chat=row["chat"]),
-        message_key=row["message_key"],
+        mark_key=row["shown_key"],
     )
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlite_utils import Database
 
+from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import ChatAddress
 from claasbot.ports import Mark
 from claasbot.storage.lessons import StoredExperience
-from claasbot.storage.rows import change, insert, rows, text_of, the
+from claasbot.storage.rows import change, insert, one, rows, text_of, the
+
+NoticeKind = Mark | Literal["cleared"]
+"""`cleared`: the mark is taken off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +24,7 @@ class Notice:
     notice_id: int
     person_id: int
     address: ChatAddress
-    kind: Mark
+    kind: NoticeKind
     message_key: str | None
     data: dict[str, object]
     attempts: int
@@ -34,15 +39,44 @@ def add(db: Database, experience: StoredExperience, kind: Mark, data: dict[str, 
         bot_account=experience.address.bot_account,
         chat=experience.address.chat,
         kind=kind,
-        message_key=experience.message_key,
+        message_key=experience.mark_key,
         experience_id=experience.experience_id,
         data_json=json.dumps(data),
         created_at=text_of(now),
     )
 
 
-def waiting(db: Database, limit: int = 200) -> list[Notice]:
-    found = rows(db, "SELECT * FROM outbox WHERE told_at IS NULL ORDER BY id LIMIT ?", limit)
+def clear(db: Database, sent: SentCompletion, message_key: str | None, now: datetime) -> None:
+    """Take the mark off that message, if it ever got one."""
+    address = sent.address
+    where = (address.platform, address.bot_account, address.chat, message_key)
+    marked = one(
+        db,
+        "SELECT kind FROM outbox WHERE platform = ? AND bot_account = ? AND chat = ? AND message_key = ?"
+        " ORDER BY id DESC LIMIT 1",
+        *where,
+    )
+    if marked is not None and marked["kind"] != "cleared":
+        insert(
+            db,
+            "outbox",
+            person_id=sent.person_id,
+            platform=address.platform,
+            bot_account=address.bot_account,
+            chat=address.chat,
+            kind="cleared",
+            message_key=message_key,
+            created_at=text_of(now),
+        )
+
+
+def waiting(db: Database, now: datetime, limit: int = 200) -> list[Notice]:
+    found = rows(
+        db,
+        "SELECT * FROM outbox WHERE told_at IS NULL AND (not_before IS NULL OR not_before <= ?) ORDER BY id LIMIT ?",
+        text_of(now),
+        limit,
+    )
     return [
         Notice(
             notice_id=row["id"],
@@ -62,9 +96,15 @@ def told(db: Database, notice_id: int, now: datetime) -> None:
     change(db, "UPDATE outbox SET told_at = ?, data_json = '{}' WHERE id = ?", text_of(now), notice_id)
 
 
+def postpone(db: Database, notice_id: int, until: datetime) -> None:
+    change(db, "UPDATE outbox SET not_before = ? WHERE id = ?", text_of(until), notice_id)
+
+
 def failed(db: Database, notice_id: int) -> None:
     change(db, "UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", notice_id)
 
 
 def n_waiting(db: Database) -> int:
-    return int(the(db, "count", "SELECT count(*) AS n FROM outbox WHERE told_at IS NULL")["n"])
+    """Without those that wait for the end of the quiet hours."""
+    sql = "SELECT count(*) AS n FROM outbox WHERE told_at IS NULL AND not_before IS NULL"
+    return int(the(db, "count", sql)["n"])

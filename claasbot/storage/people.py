@@ -44,6 +44,7 @@ def block(db: Database, person_id: int) -> None:
 
 
 def consent_of(db: Database, person_id: int, address: ChatAddress) -> Consent:
+    """In the room of that address: its topics share one answer."""
     row = one(
         db,
         "SELECT state, text_version FROM consent WHERE person_id = ? AND platform = ? AND bot_account = ? AND chat = ?"
@@ -51,7 +52,7 @@ def consent_of(db: Database, person_id: int, address: ChatAddress) -> Consent:
         person_id,
         address.platform,
         address.bot_account,
-        address.chat,
+        address.room.chat,
     )
     if row is None:
         return Consent(state="unasked")
@@ -68,7 +69,7 @@ def record_consent(
         person_id=person_id,
         platform=address.platform,
         bot_account=address.bot_account,
-        chat=address.chat,
+        chat=address.room.chat,
         text_version=text_version,
         state=state,
         at=text_of(now),
@@ -83,10 +84,30 @@ def overview(db: Database) -> list[Row]:
         SELECT person.id, person.display_name, person.created_at, version.n AS current_n,
             (SELECT group_concat(platform, ', ') FROM account WHERE person_id = person.id) AS platforms,
             (SELECT count(*) FROM completion WHERE person_id = person.id) AS n_answers,
+            (SELECT coalesce(sum(json_array_length(token_ids_json)), 0) FROM completion
+             WHERE person_id = person.id) AS n_tokens,
             (SELECT count(*) FROM feedback_event WHERE person_id = person.id) AS n_feedback,
             (SELECT count(*) FROM job WHERE person_id = person.id AND state = 'promoted') AS n_lessons,
             (SELECT count(*) FROM adapter_version WHERE person_id = person.id) AS n_versions
         FROM person LEFT JOIN adapter_version AS version ON version.id = person.current_version_id
         ORDER BY person.id DESC LIMIT 500
         """,
+    )
+
+
+def usage(db: Database, person_id: int) -> Row:
+    """What a person has cost: answers, tokens, seconds of answering and of lessons."""
+    return the(
+        db,
+        f"person p{person_id}",
+        """
+        SELECT count(*) AS n_answers, coalesce(sum(json_array_length(token_ids_json)), 0) AS n_tokens,
+            coalesce(sum(total_s), 0) AS answering_s,
+            (SELECT count(*) FROM job WHERE person_id = ? AND state = 'promoted') AS n_lessons,
+            (SELECT coalesce(sum(json_extract(seconds_json, '$.train')), 0) FROM job WHERE person_id = ?) AS lessons_s
+        FROM completion WHERE person_id = ?
+        """,
+        person_id,
+        person_id,
+        person_id,
     )

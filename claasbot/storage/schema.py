@@ -254,6 +254,8 @@ CREATE TABLE chat (
 
 ALTER TABLE account ADD COLUMN role TEXT NOT NULL DEFAULT '' CHECK (role IN ('', 'allowed', 'admin', 'blocked'));
 ALTER TABLE conversation ADD COLUMN parent_turn_id INTEGER REFERENCES turn(id);
+ALTER TABLE conversation ADD COLUMN is_shortened INTEGER NOT NULL DEFAULT 0 CHECK (is_shortened IN (0, 1));
+ALTER TABLE inbox ADD COLUMN began_at TEXT;
 ALTER TABLE turn ADD COLUMN message_key TEXT;
 ALTER TABLE turn ADD COLUMN is_interaction INTEGER NOT NULL DEFAULT 0 CHECK (is_interaction IN (0, 1));
 ALTER TABLE feedback_event ADD COLUMN mark_key TEXT;

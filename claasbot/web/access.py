@@ -20,7 +20,8 @@ from aiohttp.typedefs import Handler
 from claasbot.storage import sessions
 from claasbot.web.parts import PARTS
 
-Access = Literal["public", "signed-in", "owner-socket"]
+Access = Literal["public", "signed-in", "owner-socket", "webhook"]
+"""`webhook`: a platform calls, with a secret that the handler checks."""
 
 ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/static/{name}"): "public",
@@ -43,13 +44,21 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/api/learning"): "signed-in",
     ("POST", "/api/train-now"): "signed-in",
     ("POST", "/api/people/{person_id}/undo"): "signed-in",
+    ("POST", "/api/people/{person_id}/feedback/{experience_id}/requeue"): "signed-in",
+    ("GET", "/door"): "signed-in",
+    ("GET", "/api/strangers"): "signed-in",
+    ("POST", "/api/pair"): "signed-in",
+    ("POST", "/telegram/{account}"): "webhook",
     ("POST", "/api/sign-in-link"): "owner-socket",
 }
 
 COOKIE = "claasbot_session"
 ADMIN_ACCOUNT = "admin"
-_NO_CSRF_TOKEN = {("POST", "/sign-in")}
-"""Nobody has a session yet: the single-use token of the link stands in for it."""
+_NO_CSRF_TOKEN = {("POST", "/sign-in"), ("POST", "/telegram/{account}")}
+"""Nobody has a session there: the single-use token of the link stands in for it, or the webhook's secret."""
+_NO_SESSION = ("public", "webhook")
+_ANY_HOST = {("POST", "/telegram/{account}")}
+"""Reached under the public name of a proxy."""
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -89,7 +98,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Host, visitor, rule, CSRF: in this order, before any handler runs."""
     visitor = await _visitor(request)
     request[VISITOR] = visitor
-    if visitor.kind != "owner":
+    if visitor.kind != "owner" and _rule_of(request) not in _ANY_HOST:
         _check_host(request)
     if request.match_info.http_exception is None:  # 404 and 405 have no rule and change nothing
         rule = _rule_of(request)
@@ -106,7 +115,7 @@ def _rule_of(request: web.Request) -> tuple[str, str]:
 
 def _check_rule(visitor: Visitor, rule: tuple[str, str]) -> None:
     access = ACCESS.get(rule)
-    if access == "public" or (visitor.kind == "owner" and access is not None):
+    if access in ("public", "webhook") or (visitor.kind == "owner" and access is not None):
         return
     if access is None or access == "owner-socket":
         raise web.HTTPForbidden(text="This is answered over the bot's Unix socket only.")
@@ -154,7 +163,7 @@ async def _visitor(request: web.Request) -> Visitor:
     if peer is not None and peer.family == socket.AF_UNIX:
         name = _unix_user(peer)
         return Visitor(kind="owner", account=f"local:{name}", display_name=name)
-    token = request.cookies.get(COOKIE, "")
+    token = request.cookies.get(COOKIE, "") if ACCESS.get(_rule_of(request)) not in _NO_SESSION else ""
     parts = request.app[PARTS]
     csrf_token = await parts.store.run(sessions.csrf_of_session, token, parts.clock()) if token else None
     if csrf_token is None:

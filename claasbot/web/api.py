@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from claasbot.errors import BadInput, NotFound, StoreError
-from claasbot.storage import sessions
+from claasbot.storage import accounts, sessions
 from claasbot.web import reading
 from claasbot.web.access import COOKIE, VISITOR, Visitor
 from claasbot.web.events import event_of
@@ -127,6 +127,34 @@ async def post_undo(request: web.Request) -> web.StreamResponse:
     person_id = reading.person_number(request.match_info["person_id"])
     name = await request.app[PARTS].undo(person_id)
     return _done(request, f"/people/{person_id}", {"version": name})
+
+
+async def get_strangers(request: web.Request) -> web.StreamResponse:
+    """Who waits to be let in."""
+    parts = request.app[PARTS]
+    found = await parts.store.run(accounts.strangers, parts.clock())
+    return web.json_response(
+        [{"code": one.code, "name": one.display_name, "platform": one.address.platform} for one in found]
+    )
+
+
+async def post_pair(request: web.Request) -> web.StreamResponse:
+    visitor = request[VISITOR]
+    given = (await request.post()).get("code") if request.content_type == _FORM else (await _json(request))
+    code = given if isinstance(given, str) else given.get("code") if isinstance(given, dict) else None
+    if not isinstance(code, str):
+        raise BadInput('Give {"code": "…"}: the code that the stranger was told.')
+    stranger, is_told = await request.app[PARTS].let_in(code, f"{visitor.kind}:{visitor.account}")
+    facts = {"name": stranger.display_name, "platform": stranger.address.platform, "is_told": is_told}
+    return _done(request, "/door", facts)
+
+
+async def post_requeue(request: web.Request) -> web.StreamResponse:
+    """Parked feedback waits for a lesson again."""
+    person_id = reading.person_number(request.match_info["person_id"])
+    experience_id = reading.person_number(request.match_info["experience_id"])
+    await request.app[PARTS].requeue(person_id, experience_id)
+    return _done(request, "/feedback", {"queued": experience_id})
 
 
 def _done(request: web.Request, page: str, facts: dict[str, Any]) -> web.StreamResponse:

@@ -60,5 +60,12 @@ async def one_lesson(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def door(request: web.Request) -> web.StreamResponse:
+    """Who waits to be let in, where the bot talks, and who did what."""
+    parts = request.app[PARTS]
+    found = await parts.store.run(reading.door, parts.clock())
+    return render(request, "door.html", found=found)
+
+
 async def playground(request: web.Request) -> web.StreamResponse:
     return render(request, "playground.html", consent_text=CONSENT_TEXT)

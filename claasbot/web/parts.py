@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
 from claasbot.services.clock import Clock
 from claasbot.services.comparing import Compared
 from claasbot.services.health import Status
+from claasbot.storage.accounts import Stranger
 from claasbot.storage.store import Store
 from claasbot.web.playground import Playground
+
+Webhook = Callable[[Mapping[str, Any], str | None], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,13 @@ class WebParts:
     set_paused: Callable[[bool], Awaitable[None]]
     train_now: Callable[[], Awaitable[None]]
     """Start what waits without debounce or cooldown."""
+    let_in: Callable[[str, str], Awaitable[tuple[Stranger, bool]]]
+    """(code, who let them in) → the stranger, and whether they could be told."""
+    requeue: Callable[[int, int], Awaitable[None]]
+    """(person id, experience id): parked feedback waits for a lesson again."""
     session_hours: float
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
+    """Telegram's updates by bot account: (update, secret) → whether it was taken."""
     host_names: tuple[str, ...] = ()
     """Names besides localhost and IP addresses under which a browser may reach us."""
 

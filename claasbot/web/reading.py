@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlite_utils import Database
@@ -11,11 +12,15 @@ from claasbot.domain.adapter import AdapterVersion, version_name
 from claasbot.domain.completion import BASE
 from claasbot.domain.conversation import ChatAddress
 from claasbot.domain.person import Person
+from claasbot.domain.room import Room
 from claasbot.errors import NotFound
-from claasbot.storage import conversations, lessons, people, versions
+from claasbot.storage import accounts, audit, chats, conversations, lessons, people, versions
+from claasbot.storage.accounts import Stranger
 from claasbot.storage.rows import Row
 
 _LATEST = 5
+_HERE = ("playground", "console")
+"""Their one chat is no news."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,21 @@ class Overview:
     people: list[Row]
     lessons: list[Row]
     feedback: list[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    strangers: list[Stranger]
+    rooms: list[tuple[ChatAddress, Room]]
+    audit: list[Row]
+
+
+def door(db: Database, now: datetime) -> Door:
+    return Door(
+        strangers=accounts.strangers(db, now),
+        rooms=[(address, room) for address, room in chats.overview(db) if address.platform not in _HERE],
+        audit=audit.latest(db),
+    )
 
 
 def person_number(text: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from claasbot.errors import PortInUse, SettingsError
-from claasbot.web import api, dashboard, pages, sign_in
+from claasbot.web import api, dashboard, pages, sign_in, webhook
 from claasbot.web.access import add_headers, guard
 from claasbot.web.parts import PARTS, WebParts
 from claasbot.web.problems import MAX_BODY_BYTES, access_log, problems
@@ -40,6 +40,11 @@ ROUTES: tuple[web.RouteDef, ...] = (
     web.post("/api/train-now", api.post_train_now),
     web.post("/api/people/{person_id}/undo", api.post_undo),
     web.post("/api/sign-in-link", sign_in.link),
+    web.get("/door", dashboard.door, allow_head=False),
+    web.get("/api/strangers", api.get_strangers, allow_head=False),
+    web.post("/api/pair", api.post_pair),
+    web.post("/api/people/{person_id}/feedback/{experience_id}/requeue", api.post_requeue),
+    web.post("/telegram/{account}", webhook.receive),
 )
 
 

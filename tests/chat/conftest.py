@@ -125,6 +125,8 @@ def _parts(bot: Bot) -> WebParts:
         undo=nothing,
         set_paused=nothing,  # type: ignore[arg-type]
         train_now=nothing,  # type: ignore[arg-type]
+        let_in=nothing,  # type: ignore[arg-type]
+        requeue=nothing,  # type: ignore[arg-type]
         session_hours=1,
     )
 

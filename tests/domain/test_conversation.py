@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claasbot.domain.conversation import Turn, plain, prompt_messages, surely_fits, without_oldest_exchange
+from claasbot.domain.conversation import Turn, ever_fewer, plain, prompt_messages, surely_fits
 
 
 def turns(*said: tuple[str, str]) -> tuple[Turn, ...]:
@@ -35,5 +35,6 @@ def test_a_text_surely_fits_only_if_one_token_a_byte_would():
 
 def test_the_oldest_exchange_goes_first_and_the_last_turn_never():
     said = turns(("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4"), ("user", "5"))
-    assert [turn.text for turn in without_oldest_exchange(said)] == ["3", "4", "5"]
-    assert without_oldest_exchange(said[-1:]) == said[-1:]
+    assert ["".join(turn.text for turn in fewer) for fewer in ever_fewer(said)] == ["12345", "345", "5"]
+    assert ["".join(turn.text for turn in fewer) for fewer in ever_fewer(said[:4])] == ["1234", "34", "4"]
+    assert ever_fewer(said[-1:]) == [said[-1:]]

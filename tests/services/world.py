@@ -16,6 +16,7 @@ from claasbot.domain.adapter import AdapterVersion
 from claasbot.engines.dry_run import DryRunEngine
 from claasbot.inference.scripted import ScriptedServer, toy_logprobs
 from claasbot.services.cycle import Cycle, Outside
+from claasbot.services.health import Light
 from claasbot.settings import Settings
 from claasbot.storage.store import Store
 
@@ -60,11 +61,23 @@ async def world(tmp_path: Path, settings: Settings, store: Store) -> AsyncIterat
         yield world
 
 
+async def _no_lights() -> tuple[Light, ...]:
+    return ()
+
+
 class running_world:
     """A world whose stages run. Ends them as a crash would: without a word."""
 
-    def __init__(self, data: Path, settings: Settings, store: Store) -> None:
-        chat, server = ConsoleChat("console"), ScriptedServer()
+    def __init__(
+        self,
+        data: Path,
+        settings: Settings,
+        store: Store,
+        platform: str = "console",
+        *,
+        base_model: str = "scripted",
+    ) -> None:
+        chat, server = ConsoleChat(platform), ScriptedServer(base_model=base_model)
         engine = DryRunEngine(toy_logprobs)
 
         async def restart() -> None:
@@ -76,7 +89,7 @@ class running_world:
 
         outside = Outside(
             store=store, server=server, engine=engine, clients=(chat,), data=data,
-            restart_server=restart, expected_checksum=expected,
+            restart_server=restart, expected_checksum=expected, lights=_no_lights,
         )  # fmt: skip
         cycle = Cycle(outside, cycle_rules(settings))
         self.world = World(chat=chat, server=server, engine=engine, store=store, cycle=cycle, data=data)

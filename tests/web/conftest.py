@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +12,10 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from claasbot.domain.conversation import ChatEvent
+from claasbot.domain.conversation import ChatAddress, ChatEvent
 from claasbot.services.comparing import Compared
 from claasbot.services.health import Light, Queues, Status
+from claasbot.storage.accounts import Stranger
 from claasbot.storage.store import Store
 from claasbot.web.parts import WebParts
 from claasbot.web.playground import Playground
@@ -93,6 +94,18 @@ class Site:
     async def _train_now(self) -> None:
         self._call("train_now")
 
+    async def _let_in(self, code: str, who: str) -> tuple[Stranger, bool]:
+        self._call("let_in", code, who)
+        address = ChatAddress(platform="telegram", bot_account="42", chat="7")
+        return Stranger(code=code, account="7", display_name="Eve", address=address), True
+
+    async def _requeue(self, person_id: int, experience_id: int) -> None:
+        self._call("requeue", person_id, experience_id)
+
+    async def _webhook(self, update: Mapping[str, Any], secret: str | None) -> bool:
+        self._call("webhook", update)
+        return secret == "the secret"
+
     def wire(self, store: Store) -> WebParts:
         def clock() -> datetime:
             return self.now
@@ -108,6 +121,9 @@ class Site:
             undo=self._undo,
             set_paused=self._set_paused,
             train_now=self._train_now,
+            let_in=self._let_in,
+            requeue=self._requeue,
+            webhooks={"42": self._webhook},
             session_hours=10,
             host_names=("bot.example.org",),
         )

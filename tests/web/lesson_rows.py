@@ -10,6 +10,7 @@ from claasbot.domain.completion import Completion, Sampling, SentCompletion
 from claasbot.domain.conversation import ChatAddress, Message
 from claasbot.domain.job import ExperienceScore, Recipe, StepMetrics, TrainingResult
 from claasbot.storage import conversations, lessons, people, versions
+from claasbot.storage.lessons import NewFeedback
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADDRESS = ChatAddress(platform="playground", bot_account="main", chat="main")
@@ -45,7 +46,10 @@ def learned(db: Database, text: str, *, verdict: tuple[str, ...] = ()) -> None:
     conversations.add_user_turn(db, conversation, text, None, AT)
     sent = conversations.add_completion(db, _sent(person.person_id, conversation, text), None, AT)
     conversations.set_message_keys(db, sent.completion_id, (str(sent.completion_id),))
-    event = lessons.add_feedback(db, person.person_id, sent.completion_id, "text", text, "source", AT)
+    new = NewFeedback(
+        person_id=person.person_id, completion_id=sent.completion_id, kind="text", text=text, source_key="source"
+    )
+    event = lessons.add_feedback(db, new, AT)
     experience = lessons.add_experience(db, event, AT)
     lessons.move(db, experience.experience_id, "queued", text, AT)
     n = versions.next_n(db, person.person_id)

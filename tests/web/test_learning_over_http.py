@@ -17,6 +17,7 @@ from claasbot.engines.dry_run import DryRunEngine
 from claasbot.inference.scripted import ScriptedServer, toy_logprobs
 from claasbot.services.clock import utc_now
 from claasbot.services.cycle import Cycle, Outside
+from claasbot.services.health import Light
 from claasbot.settings import Settings
 from claasbot.web.parts import WebParts
 from claasbot.web.server import make_app
@@ -57,6 +58,10 @@ class Page:
         return await (await self.site.http.get("/api/transcript")).json()
 
 
+async def _no_lights() -> tuple[Light, ...]:
+    return ()
+
+
 @pytest.fixture
 async def page(store, tmp_path: Path) -> AsyncIterator[Page]:
     site = Site(parts=None, http=None)  # type: ignore[arg-type]
@@ -71,13 +76,14 @@ async def page(store, tmp_path: Path) -> AsyncIterator[Page]:
 
     outside = Outside(
         store=store, server=server, engine=DryRunEngine(toy_logprobs), clients=(drawn.playground, drawn.console),
-        data=tmp_path, restart_server=restart, expected_checksum=expected,
+        data=tmp_path, restart_server=restart, expected_checksum=expected, lights=_no_lights,
     )  # fmt: skip
     cycle = Cycle(outside, cycle_rules(Settings(learning={"debounce_s": 0.0})))
     site.parts = WebParts(
-        store=store, clock=utc_now, playground=drawn.playground, console=drawn.console, status=drawn.status,
+        store=store, clock=utc_now, playground=drawn.playground, console=drawn.console, status=cycle.status,
         compare=cycle.comparing.compare, export=cycle.erasing.export, undo=cycle.promoting.undo,
         set_paused=cycle.set_paused, train_now=cycle.learning.train_now, session_hours=1,
+        let_in=cycle.admitting.let_in, requeue=cycle.learning.requeue,
     )  # fmt: skip
     site.http = TestClient(TestServer(make_app(site.parts)))
     async with site.http:

@@ -1,0 +1,301 @@
+"""How talk goes on a chat platform: merged, branched, edited, deleted, and set per chat."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from claasbot.domain.conversation import Attachment, Commanded, Deleted, Edited, Left, Moved, Said
+from claasbot.settings import Settings
+from claasbot.storage.rows import one, rows
+from tests.services.world import World, running_world
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(learning={"debounce_s": 0.0}, access={"mode": "open"})
+
+
+@pytest.fixture
+async def world(tmp_path, settings, store):
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        yield world
+
+
+def said(world: World, text: str, key: str, **facts) -> Said:
+    return Said(
+        address=world.chat.chat_of("ada"), account="ada", update_key=f"u{key}", message_key=key, text=text, **facts
+    )
+
+
+async def replies(world: World, n: int, account: str = "ada"):
+    await world.chat.wait_for(lambda _: len(world.chat.said_to(account, "reply")) >= n)
+    await world.cycle.settled()
+    return world.chat.said_to(account, "reply")
+
+
+def asked(world: World) -> list[str]:
+    """What the model read last, message by message."""
+    return [message.content for message in world.server.seen.requests[-1].messages]
+
+
+class Held:
+    """An answer that waits until it is let go."""
+
+    def __init__(self, world: World) -> None:
+        self.gate = asyncio.Event()
+        world.server.faults.before_token = self.gate.wait
+
+
+async def test_messages_said_while_an_answer_is_written_get_one_answer(world):
+    held = Held(world)
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await world.chat.wait_for(lambda shown: shown.kind == "started")
+    for number, text in enumerate(("And snow?", "And hail?"), 2):
+        await world.chat.post(said(world, text, str(number)))
+    held.gate.set()
+    found = await replies(world, 2)
+    assert len(found) == 2
+    assert asked(world)[-1] == "And snow?\n\nAnd hail?"
+    assert await world.store.run(one, "SELECT 1 FROM inbox WHERE handled_at IS NULL") is None
+
+
+async def test_a_text_that_the_platform_cut_is_whole_again(world):
+    await world.chat.post(said(world, "first half, ", "1", may_continue=True))
+    await world.chat.post(said(world, "second half", "2"))
+    await replies(world, 1)
+    assert asked(world) == ["first half, second half"]
+
+
+async def test_people_in_one_chat_are_not_merged(world):
+    held = Held(world)
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await world.chat.wait_for(lambda shown: shown.kind == "started")
+    await world.chat.post(said(world, "And snow?", "2"))
+    await world.chat.post(replace(said(world, "And hail?", "3"), account="bob"))
+    held.gate.set()
+    await replies(world, 3)
+    assert asked(world) == ["And hail?"]
+
+
+async def test_a_reply_to_an_older_answer_reads_up_to_there(world):
+    first = await world.chat.say("ada", "What is rain?")
+    await world.chat.say("ada", "And snow?")
+    await world.chat.post(said(world, "Why is it wet?", "9", reply_to=str(first.completion_id)))
+    await replies(world, 3)
+    assert asked(world) == ["What is rain?", first.text, "Why is it wet?"]
+    await world.chat.say("ada", "Really?")
+    assert asked(world)[:3] == ["What is rain?", first.text, "Why is it wet?"]
+
+
+async def test_a_reply_to_the_last_answer_goes_on(world):
+    first = await world.chat.say("ada", "What is rain?")
+    await world.chat.post(said(world, "Why?", "9", reply_to=str(first.completion_id)))
+    await replies(world, 2)
+    assert asked(world) == ["What is rain?", first.text, "Why?"]
+    assert (await world.store.run(one, "SELECT count(*) AS n FROM conversation"))["n"] == 1
+
+
+async def test_a_quote_is_read_with_the_reply_and_a_strangers_is_not(world):
+    first = await world.chat.say("ada", "What is rain?")
+    await world.chat.post(said(world, "Why?", "9", reply_to=str(first.completion_id), quote="heard"))
+    await replies(world, 2)
+    assert asked(world)[-1] == "> heard\n\nWhy?"
+    await world.chat.post(said(world, "And this?", "10", reply_to="somebody else's", quote="a secret"))
+    await replies(world, 3)
+    assert asked(world)[-1] == "And this?"
+
+
+async def test_an_edit_of_the_last_message_is_answered_again(world):
+    await world.chat.post(said(world, "What is rian?", "1"))
+    await replies(world, 1)
+    address = world.chat.chat_of("ada")
+    await world.chat.post(
+        Edited(address=address, account="ada", update_key="e1", message_key="1", text="What is rain?")
+    )
+    found = await replies(world, 2)
+    assert asked(world) == ["What is rain?"]
+    assert found[-1].completion_id != found[0].completion_id
+    await world.chat.say("ada", "And snow?")
+    assert asked(world) == ["What is rain?", found[-1].text, "And snow?"]
+
+
+@pytest.mark.parametrize("text", ["What is rain?", "Something else"])
+async def test_an_edit_that_changes_nothing_or_comes_too_late_is_not_answered(world, text):
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await replies(world, 1)
+    if text == "Something else":
+        await world.chat.say("ada", "And snow?")
+    n_asked = len(world.server.seen.requests)
+    address = world.chat.chat_of("ada")
+    await world.chat.post(Edited(address=address, account="ada", update_key="e1", message_key="1", text=text))
+    await world.cycle.settled()
+    assert len(world.server.seen.requests) == n_asked
+
+
+async def test_somebody_elses_message_cannot_be_edited(world):
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await replies(world, 1)
+    address = world.chat.chat_of("ada")
+    await world.chat.post(Edited(address=address, account="bob", update_key="e1", message_key="1", text="Ha!"))
+    await world.cycle.settled()
+    assert asked(world) == ["What is rain?"]
+
+
+async def test_a_deleted_message_leaves_the_conversation_and_teaches_nothing(world):
+    await world.chat.command("ada", "optin")
+    await world.chat.post(said(world, "What is rain?", "1"))
+    [answer] = await replies(world, 1)
+    await world.cycle.set_paused(True)
+    await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
+    await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d1", message_key="1"))
+    await world.cycle.settled()
+    await world.cycle.set_paused(False)
+    await world.cycle.settled()
+    assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
+    assert world.engine.seen.ran == []
+    await world.chat.say("ada", "And snow?")
+    assert asked(world) == ["And snow?"]
+    people = await world.store.run(rows, "SELECT display_name FROM person")
+    assert len(people) == 1  # the deletion named nobody, and made nobody
+
+
+async def test_a_text_file_is_read_with_the_message(world):
+    world.chat.files["f1"] = "a,b\n1,2"
+    table = Attachment(name="table.csv", reference="f1", n_bytes=7)
+    await world.chat.post(said(world, "Sum it up.", "1", attachments=(table,)))
+    await replies(world, 1)
+    assert asked(world) == ["Sum it up.\n\ntable.csv:\n```\na,b\n1,2\n```"]
+
+
+async def test_a_file_that_cannot_be_read_is_named(world):
+    await world.chat.post(
+        said(world, "Sum it up.", "1", attachments=(Attachment(name="gone.txt", reference="f2", n_bytes=7),))
+    )
+    notice = await world.chat.wait_for(lambda shown: shown.kind == "notice")
+    assert "gone.txt" in notice.text
+
+
+async def test_ask_is_a_message(world):
+    reply = await world.chat.command("ada", "ask", "What is rain?")
+    assert reply is not None
+    assert asked(world) == ["What is rain?"]
+
+
+@pytest.mark.parametrize(("minutes", "n_read"), [(0, 1), (10, 3)])
+async def test_a_group_that_was_quiet_begins_anew(tmp_path, store, minutes, n_read):
+    settings = Settings(access={"mode": "open"}, chat={"group_idle_minutes": minutes})
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        for number, text in enumerate(("What is rain?", "And snow?"), 1):
+            await world.chat.post(said(world, text, str(number), is_group=True))
+            await replies(world, number)
+        assert len(asked(world)) == n_read
+
+
+async def test_what_was_learned_in_private_answers_in_a_group_only_where_the_person_agreed(world):
+    await world.taught("ada")
+    group = replace(world.chat.chat_of("ada"), chat="group")
+    await world.chat.post(replace(said(world, "What is rain?", "1", is_group=True), address=group))
+    in_group = await world.chat.wait_for(lambda shown: shown.kind == "reply" and shown.address == group)
+    assert in_group.reply.version_name == "base"
+    await world.chat.post(
+        Commanded(address=group, account="ada", update_key="c", command="optin", is_group=True, own_key="2")
+    )
+    await world.cycle.settled()
+    since = len(world.chat.shown)
+    await world.chat.post(replace(said(world, "And now?", "3", is_group=True), address=group))
+    now = await world.chat.wait_for(lambda shown: shown.kind == "reply" and shown.address == group, since=since)
+    assert now.reply.version_name == "p1.v1"
+
+
+async def test_the_topics_of_a_group_share_its_consent(world):
+    topic, other = (replace(world.chat.chat_of("ada"), chat=f"group/{n}") for n in (1, 2))
+    for number, address in enumerate((topic, other)):
+        await world.chat.post(replace(said(world, "Hello there", str(number), is_group=True), address=address))
+    await world.chat.wait_for(lambda shown: shown.kind == "reply" and shown.address == other)
+    await world.cycle.settled()
+    cards = [shown for shown in world.chat.shown if shown.reply is not None and "I am an AI" in shown.text]
+    assert len(cards) == 1
+
+
+async def test_a_persona_holds_in_its_chat_alone(world):
+    await world.chat.command("ada", "persona", "You are a pirate.")
+    await world.chat.say("ada", "What is rain?")
+    assert asked(world)[0] == "You are a pirate."
+    await world.chat.say("bob", "What is rain?")
+    assert asked(world) == ["What is rain?"]
+    await world.chat.command("ada", "persona", "off")
+    await world.chat.say("ada", "And snow?")
+    assert asked(world)[0] == "What is rain?"
+
+
+async def test_without_streaming_an_answer_comes_whole(world):
+    card = await world.chat.command("ada", "settings")
+    off = next(button for button in card.buttons if button.label == "Streaming off")
+    assert "come whole" in (await world.chat.press("ada", off.action)).text
+    await world.chat.say("ada", "What is rain?")
+    assert not [shown for shown in world.chat.shown if shown.kind == "delta"]
+
+
+async def test_in_a_group_only_admins_change_its_settings(world):
+    address = world.chat.chat_of("ada")
+    await world.chat.post(
+        Commanded(address=address, account="ada", update_key="c", command="persona", argument="Me.", is_group=True)
+    )
+    notice = await world.chat.wait_for(lambda shown: shown.kind == "notice")
+    assert "admin" in notice.text
+
+
+async def test_a_group_that_moved_goes_on_under_its_new_name(world):
+    old = world.chat.chat_of("ada")
+    first = await world.chat.say("ada", "What is rain?")
+    await world.chat.post(Moved(address=old, account="", update_key="m", to_chat="new"))
+    await world.cycle.settled()
+    new = replace(old, chat="new")
+    await world.chat.post(replace(said(world, "And snow?", "2"), address=new))
+    await world.chat.wait_for(lambda shown: shown.kind == "reply" and shown.address == new)
+    assert asked(world) == ["What is rain?", first.text, "And snow?"]
+
+
+async def test_a_person_who_left_is_told_nothing_more(world):
+    await world.chat.command("ada", "optin")
+    answer = await world.chat.say("ada", "What is rain?")
+    await world.cycle.set_paused(True)
+    await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
+    await world.cycle.settled()
+    await world.store.run(
+        lambda db: db.execute("UPDATE outbox SET told_at = NULL, data_json = '{}' WHERE kind = 'noted'")
+    )
+    since = len(world.chat.shown)
+    await world.chat.post(Left(address=world.chat.chat_of("ada"), account="ada", update_key="l"))
+    await world.cycle.settled()
+    assert (await world.store.run(one, "SELECT gone_at FROM chat"))["gone_at"]
+    assert [shown.kind for shown in world.chat.shown[since:] if shown.kind == "notice"] == []
+
+
+async def test_no_more_answers_than_the_host_gives(tmp_path, store):
+    settings = Settings(access={"mode": "open"}, chat={"answers_per_day": 2})
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        for text in ("one", "two"):
+            await world.chat.say("ada", text)
+        assert "2 answers" in (await world.chat.say("ada", "three")).text
+        assert len(world.server.seen.requests) == 2
+
+
+async def test_a_long_conversation_says_once_that_its_oldest_part_is_left_out(world):
+    for _ in range(8):
+        await world.chat.say("ada", "x" * 1500)
+    await world.cycle.settled()
+    told = [notice for notice in world.chat.said_to("ada", "notice") if "oldest part" in notice.text]
+    assert len(told) == 1
+
+
+async def test_somebody_else_cannot_stop_an_answer(world):
+    held = Held(world)
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await world.chat.wait_for(lambda shown: shown.kind == "started")
+    address = world.chat.chat_of("ada")
+    await world.chat.post(Commanded(address=address, account="bob", update_key="s", command="stop"))
+    held.gate.set()
+    [answer] = await replies(world, 1)
+    assert answer.data["finish_reason"] == "stop"
