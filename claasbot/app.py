@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -30,14 +30,14 @@ from claasbot.domain.experience import Trainable
 from claasbot.domain.quiet import quiet_hours
 from claasbot.engines.local import LocalEngine, TrainerLimits
 from claasbot.errors import ModelMissing, ServerRefused, SettingsError
-from claasbot.inference.launch import LaunchedServer, ServerPlan
+from claasbot.inference.launch import LaunchedServer, ServerPlan, check_port
 from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import Mount, VllmServer
 from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
 from claasbot.services.admin_commands import HELP as ADMIN_HELP
 from claasbot.services.answering import ChatRules
 from claasbot.services.clock import utc_now
-from claasbot.services.commands import HELP, WITH_ARGUMENT
+from claasbot.services.commands import ALIASES, HELP, WITH_ARGUMENT
 from claasbot.services.cycle import Cycle, CycleRules, Outside
 from claasbot.services.health import Light
 from claasbot.services.learning import LessonRules
@@ -46,7 +46,7 @@ from claasbot.storage import conversations
 from claasbot.storage.store import Store
 from claasbot.web.parts import Webhook, WebParts
 from claasbot.web.playground import Playground
-from claasbot.web.server import WebServer
+from claasbot.web.server import WebServer, check_web_port
 from claasbot.web.sign_in import new_sign_in_link
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
     data = DataFolder(root=settings.data.absolute())
     async with AsyncExitStack() as stack:
         stack.enter_context(data.lock())
+        _check_ports(settings)
         store = Store(data.database)
         await store.open()
         stack.push_async_callback(store.close)
@@ -139,6 +140,13 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
         await web.start()
         stack.push_async_callback(web.stop)
         yield Bot(cycle=cycle, store=store, server=server, engine=engine, url=web.url)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Before anything that takes long. Raises PortInUse."""
+    check_web_port(settings.web.host, settings.web.port)
+    if not settings.server.url:
+        check_port(settings.server.port)
 
 
 def cycle_rules(settings: Settings) -> CycleRules:
@@ -193,10 +201,17 @@ async def prepare_model(folder: Path, say: Say) -> None:
     )  # fmt: skip
     last = ""
     assert process.stdout is not None
-    async for line in process.stdout:
-        last = line.decode(errors="replace").strip()
-        say(f"model: {last}")
-    if await process.wait() != 0:
+    try:
+        async for line in process.stdout:
+            last = line.decode(errors="replace").strip()
+            say(f"model: {last}")
+        status = await process.wait()
+    except asyncio.CancelledError:  # what it has made so far lies aside; the next start removes it
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    if status != 0:
         raise ModelMissing(f"the base model could not be prepared: {last or 'no output'}")
 
 
@@ -337,18 +352,24 @@ def _telegram(token: str, settings: TelegramSettings, store: Store) -> TelegramC
         webhook_url=f"{settings.webhook_url.rstrip('/')}/telegram/{account}" if settings.webhook_url else "",
         webhook_secret=secrets.token_urlsafe(32) if settings.webhook_url else "",
     )
-    return TelegramChat(rules, commands=HELP | ADMIN_HELP, chat_of_message=_chat_of_message(store, account))
+    return TelegramChat(
+        rules,
+        commands=HELP,
+        unlisted=frozenset(ADMIN_HELP) | ALIASES.keys(),
+        chat_of_message=_chat_of_message(store, account),
+    )
 
 
 def _discord(token: str, settings: DiscordSettings, data: DataFolder, store: Store) -> DiscordChat:
-    from claasbot.chat.discord import DiscordChat
+    from claasbot.chat.discord import DiscordChat, account_of
 
+    account = account_of(token)
     return DiscordChat(
         token,
         commands=HELP | ADMIN_HELP,
         with_argument=WITH_ARGUMENT,
-        synced_path=data.root / "discord-commands",
-        recent_messages=partial(store.run, conversations.recent_messages, "discord"),
+        synced_path=data.root / f"discord-commands-{account}",
+        recent_messages=partial(store.run, conversations.recent_messages, "discord", account),
         message_content=settings.message_content,
         api_base=settings.api_base or None,
         gateway=settings.gateway or None,

@@ -32,6 +32,8 @@ _TAIL_BYTES = 128 * 1024
 _LINE_CHARS = 400
 _ERROR_LINE = re.compile(r"\w(Error|Exception): ")
 _KEEPER_SLACK_S = keeper.GIVE_UP_S + 2.0
+_STARTING_GRACE_S = 1.0
+"""For a child that does not answer yet: it has nothing to lose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,8 @@ class Child:
         self._task: asyncio.Task[None] | None = None
         self._failure: ClaasbotError | None = None
         self._log_start = 0
+        self._was_ready = False
+        """Whether this generation ever answered."""
 
     @property
     def state(self) -> ChildState:
@@ -242,6 +246,7 @@ class Child:
                 )
         except OSError as error:
             raise self._raises(f"{self.spec.name} cannot be started: {error}") from error
+        self._was_ready = False
         self._state = replace(self._state, generation=self.generation + 1)
         if self._stopping.is_set():  # while we were starting it
             await self._end(self._process)
@@ -251,6 +256,7 @@ class Child:
         deadline = self._clock() + self.spec.ready_within_s
         while process.returncode is None:
             if await self._answers():
+                self._was_ready = True
                 self._set("ready")
                 return
             if self._clock() >= deadline:
@@ -290,7 +296,12 @@ class Child:
             return
         if process.stdin is not None:
             process.stdin.close()
-        if not await _within(process.wait(), self.spec.grace_s + _KEEPER_SLACK_S):
+        grace_s = self.spec.grace_s if self._was_ready else min(self.spec.grace_s, _STARTING_GRACE_S)
+        if await _within(process.wait(), grace_s):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()  # a keeper that is ending its command takes this as the end of the grace
+        if not await _within(process.wait(), _KEEPER_SLACK_S):
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

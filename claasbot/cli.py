@@ -16,8 +16,12 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Errors of ours are one line, without a traceback."""
-    arguments = parser().parse_args(argv)
-    command: Command = arguments.command
+    top = parser()
+    arguments = top.parse_args(argv)
+    command: Command | None = arguments.command
+    if command is None:
+        top.print_help()
+        return 2
     try:
         return command(arguments)
     except ClaasbotError as error:
@@ -35,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="claasbot", description="A chat bot that learns from the people it talks to.")
     top.add_argument("--config", type=Path, help="settings file (default: claasbot.toml, where there is one)")
     top.add_argument("--version", action="version", version=_version())
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    top.set_defaults(command=None)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
     _add(commands, "run", _run, "start the bot: server, trainer, dashboard and playground")
     _add(commands, "chat", _chat, "talk to the running bot in the terminal")
     _add(commands, "sign-in", _sign_in, "print a new link to the dashboard of the running bot")
@@ -163,8 +168,21 @@ def _settings(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         print(settings.as_markdown())
         return 0
+    shown_section = ""
     for name, default, text in settings.every_field():
+        section, _, field = name.rpartition(".")
+        if section != shown_section:
+            print(f"\n[{section}]")
+            shown_section = section
         value = settings.value_of(chosen, name)
-        mark = "" if value == default else f" (default {default})"
-        print(f"{name} = {value}{mark}\n    {text}")
+        print(f"{field} = {_toml(value)}  (default{'' if value == default else f' {_toml(default)}'})\n    {text}")
     return 0
+
+
+def _toml(value: object) -> str:
+    """As it is written in the settings file."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import os
 import re
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from claasbot.own_command import own_command
 from claasbot.settings import Settings
 
 Level = Literal["ok", "note", "problem"]
@@ -24,6 +26,8 @@ _TRAINER_PACKAGES = ("torch", "transformers", "peft", "safetensors")
 # They come from PyPI as CUDA builds and break `import transformers` beside a CPU torch.
 _BREAKING = ("torchvision", "torchaudio", "torchcodec")
 _FREE_GIB = 5
+# View channels, send (also in threads), read history, add reactions, attach files.
+_DISCORD_PERMISSIONS = (1 << 10) | (1 << 11) | (1 << 38) | (1 << 16) | (1 << 6) | (1 << 15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,7 @@ def _model(settings: Settings, folder: Path | None) -> Finding:
         )
     if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")):
         return Finding(name="model", level="ok", detail=folder.name)
-    todo = "`claasbot run` prepares it at its first start, or run `make run`"
+    todo = f"run `make model`, or let `{own_command('run')}` prepare it at its first start"
     if settings.server.model:
         todo = "give server.model the path of a Hugging Face folder with config.json and *.safetensors"
     return Finding(name="model", level="note", detail=f"{folder} is not there yet", todo=todo)
@@ -166,9 +170,21 @@ def _tokens(settings: Settings) -> list[Finding]:
             detail, todo = f"{n_wrong} of {len(tokens)} tokens do not look like one", f"copy it again from {source}"
             findings.append(Finding(name=name, level="problem", detail=detail, todo=todo))
         elif tokens:
-            findings.append(Finding(name=name, level="ok", detail=f"{len(tokens)} bot account(s)"))
+            invites = [_invite(token.get_secret_value()) for token in tokens] if name == "discord" else []
+            detail = "; ".join([f"{len(tokens)} bot account(s)", *invites])
+            findings.append(Finding(name=name, level="ok", detail=detail))
     nothing = Finding(name="platforms", level="ok", detail="no token: browser and terminal only")
     return findings or [nothing]
+
+
+def _invite(token: str) -> str:
+    """Where the host adds the bot to a server: the id in the token is the application's."""
+    part = token.partition(".")[0]
+    account = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode(errors="replace")
+    return (
+        f"invite: https://discord.com/oauth2/authorize?client_id={account}"
+        f"&scope=bot+applications.commands&permissions={_DISCORD_PERMISSIONS}"
+    )
 
 
 def _access(settings: Settings) -> Finding:

@@ -6,9 +6,11 @@ import asyncio
 import importlib.metadata
 import logging
 import logging.handlers
+import os
 import signal
 import time
 from http import HTTPStatus
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from claasbot.doctor import Finding
 from claasbot.errors import BadInput, NotFound
 from claasbot.inference.isolation import CPU_PLUGIN
 from claasbot.inference.probe import probe
+from claasbot.own_command import own_command
 from claasbot.settings import Settings
 
 _LOG_BYTES = 8 * 1024 * 1024
@@ -49,7 +52,7 @@ async def run_until_stopped(settings: Settings, say: Say) -> int:
             up = True
             say(f"Ready after {time.perf_counter() - began:.0f} s. Dashboard and playground, signed in by this link:")
             say(f"  {await bot.sign_in_link()}")
-            say("Terminal: `claasbot chat` in another window. Ctrl-C stops everything.")
+            say(f"Terminal: `{own_command('chat')}` in another window. Ctrl-C stops everything.")
             await stopped.wait()
             say("Stopping…")
     except asyncio.CancelledError:
@@ -62,10 +65,19 @@ async def run_until_stopped(settings: Settings, say: Say) -> int:
 def log_to(path: Path) -> None:
     """Our log: ids and outcomes, never the text of a message. Libraries speak from WARNING on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
+    handler = PrivateLog(path, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("claasbot").setLevel(logging.INFO)
+
+
+class PrivateLog(logging.handlers.RotatingFileHandler):
+    """For the owner's eyes, also after it was rotated."""
+
+    def _open(self) -> TextIOWrapper:
+        file = super()._open()
+        os.fchmod(file.fileno(), 0o600)
+        return file
 
 
 async def ask_for_sign_in_link(socket: Path) -> str:
@@ -101,7 +113,7 @@ async def _ask(socket: Path, method: str, path: str, body: dict[str, str] | None
             answer.raise_for_status()
             return await answer.json()
     except aiohttp.ClientError as error:
-        raise NotFound(f"no bot runs on {socket.parent.parent} ({error}); start it with `claasbot run`") from error
+        raise NotFound(f"no claasbot runs on this data folder; start it with `{own_command('run')}`") from error
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -130,7 +142,7 @@ async def _server(settings: Settings, data: DataFolder, *, bot_runs: bool) -> Fi
     if CPU_PLUGIN not in plugins:
         todo = "run `make install`: without it people's adapters mix on the CPU"
         return Finding(name="server", level="problem", detail=f"the plugin {CPU_PLUGIN} is not installed", todo=todo)
-    detail = f"`claasbot run` starts it: plugin {CPU_PLUGIN}, {settings.server.max_loras} adapter slots"
+    detail = f"`{own_command('run')}` starts it: plugin {CPU_PLUGIN}, {settings.server.max_loras} adapter slots"
     return Finding(name="server", level="ok", detail=detail)
 
 

@@ -19,7 +19,7 @@ from claasbot.evals.bench import as_facts, bench_chat, bench_lesson
 from claasbot.evals.demo import DemoResult, Stack, run_demo
 from claasbot.evals.report import write_report
 from claasbot.evals.suite import load
-from claasbot.settings import Settings
+from claasbot.settings import AccessSettings, DiscordSettings, Settings, TelegramSettings
 
 _PLATFORM = "simulated"
 _DEMO_MAX_TOKENS = 128
@@ -82,8 +82,11 @@ async def stack_of_its_own(settings: Settings, say: Say) -> AsyncIterator[Stack]
                 "data": Path(data),
                 "server": settings.server.model_copy(update={"model": model, "port": _free_port(), "url": ""}),
                 "web": settings.web.model_copy(update={"port": 0}),
+                "access": AccessSettings(mode="open"),
+                "telegram": TelegramSettings(),  # scripted people are no reason to poll the host's bot
+                "discord": DiscordSettings(),
                 "learning": settings.learning.model_copy(update={"is_on": True}),
-                "chat": settings.chat.model_copy(update={"max_tokens": _DEMO_MAX_TOKENS}),
+                "chat": settings.chat.model_copy(update={"max_tokens": _DEMO_MAX_TOKENS, "answers_per_day": 0}),
             }
         )
         chat = ConsoleChat(_PLATFORM)

@@ -26,6 +26,7 @@ from claasbot.domain.job import ALL_LINEAR, Recipe
 from claasbot.domain.quiet import quiet_hours
 from claasbot.domain.schedule import Rules
 from claasbot.errors import SettingsError
+from claasbot.own_command import own_command
 
 PREFIX = "CLAASBOT_"
 _TOKEN_VARIABLES = {"telegram": "CLAASBOT_TELEGRAM_TOKEN", "discord": "CLAASBOT_DISCORD_TOKEN"}
@@ -138,6 +139,9 @@ class GateSettings(_Section):
     max_earlier_rise_nats: float = Field(0.5, gt=0, description="How far an earlier lesson may be pushed away")
     min_delta_norm: float = Field(1e-6, ge=0, description="Least change of the weights that counts as one")
     max_repeated_share: float = Field(0.8, gt=0, le=1, description="Repeated 3-grams in a sample that count as a loop")
+    min_explanation_words: int = Field(
+        3, ge=0, description="Fewest words in answer to a question that asks how; 0: one-word versions may pass"
+    )
 
     def limits(self) -> Limits:
         return Limits(**self.model_dump())
@@ -293,7 +297,7 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for name in environment:
         if name.startswith(PREFIX) and name.upper() not in known:
             raise SettingsError(
-                f"unknown environment variable {name!r}{_nearest(name, known)}; see `claasbot settings`"
+                f"unknown environment variable {name!r}{_nearest(name, known)}; see `{own_command('settings')}`"
             )
 
 
@@ -306,7 +310,21 @@ def _explain(error: pydantic.ValidationError, config: Path) -> str:
             lines.append(f"unknown setting {name!r}{_nearest(name, known)}")
         else:
             lines.append(f"setting {name!r} is {problem['input']!r}: {problem['msg'].lower()}")
-    return f"{'; '.join(lines)} (in {config} or the environment; see `claasbot settings`)"
+    sources = dict.fromkeys(_source_of(problem["loc"], config) for problem in error.errors())
+    return f"{'; '.join(lines)} (in {', '.join(sources)}; see `{own_command('settings')}`)"
+
+
+def _source_of(path: tuple[int | str, ...], config: Path) -> str:
+    """Where a value was given. What concerns no single setting may be in both places."""
+    if not path:
+        return f"{config} or the environment"
+    parts = [str(part) for part in path]
+    # `chat.good_reactions.3` was given as `chat.good_reactions`
+    names = [PREFIX + "__".join(parts[:n]).upper() for n in range(len(parts), 0, -1)]
+    if parts[1:2] == ["tokens"]:
+        names.append(_TOKEN_VARIABLES[parts[0]])
+    found = next((name for name in os.environ if name.upper() in names), None)
+    return str(config) if found is None else f"the variable {found}"
 
 
 def _nearest(name: str, known: set[str]) -> str:

@@ -421,3 +421,18 @@ def test_the_keeper_needs_nothing_but_the_standard_library() -> None:
     )
     assert done.returncode == 2
     assert "asyncio" not in done.stderr and "subprocess" not in done.stderr
+
+
+async def test_a_child_that_never_answered_is_ended_without_its_grace(
+    make: Callable[..., Made], tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    stubborn = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    made = make(f"{stubborn} pathlib.Path({str(begun)!r}).write_text('x'); time.sleep(60)", grace_s=60.0)
+    starting = asyncio.create_task(made.child.start())
+    await until_async(begun.exists)
+    command, ended_at = made.command(), time.monotonic()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert time.monotonic() - ended_at < 5.0
+    assert not is_alive(command)

@@ -1,11 +1,15 @@
 """The command line: quick, clear, and without torch."""
 
+import logging
+import stat
 import subprocess
 import sys
 
 import pytest
 
 from claasbot.cli import main
+from claasbot.hosting import PrivateLog
+from claasbot.own_command import own_command
 
 
 def test_help_loads_neither_torch_nor_vllm_nor_aiohttp():
@@ -24,7 +28,7 @@ def test_an_unknown_setting_is_one_line_with_the_nearest_name(tmp_path, capsys):
     assert main(["--config", str(config), "settings"]) == 1
     assert capsys.readouterr().err == (
         f"claasbot: unknown setting 'server.prot'; did you mean 'server.port'? "
-        f"(in {config} or the environment; see `claasbot settings`)\n"
+        f"(in {config}; see `{own_command('settings')}`)\n"
     )
 
 
@@ -43,7 +47,9 @@ def test_a_settings_file_that_is_named_must_exist(capsys):
 def test_commands_for_a_running_bot_say_how_to_start_one(command, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
     assert main(command) == 1
-    assert "claasbot run" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"claasbot: no claasbot runs on this data folder; start it with `{own_command('run')}`\n"
+    )
 
 
 def test_settings_from_file_and_environment_meet_in_one_tree(tmp_path, monkeypatch, capsys):
@@ -52,5 +58,35 @@ def test_settings_from_file_and_environment_meet_in_one_tree(tmp_path, monkeypat
     monkeypatch.setenv("CLAASBOT_RECIPE__N_STEPS", "2")
     assert main(["--config", str(config), "settings"]) == 0
     out = capsys.readouterr().out
-    assert "chat.max_tokens = 99 (default 256)" in out
-    assert "recipe.n_steps = 2 (default 4)" in out
+    chat, recipe = (out.split(f"[{name}]\n")[1].split("\n[")[0] for name in ("chat", "recipe"))
+    assert "max_tokens = 99  (default 256)\n" in chat
+    assert "enable_thinking = false  (default)\n" in chat
+    assert "n_steps = 2  (default 4)\n" in recipe
+
+
+@pytest.mark.parametrize(("from_file", "from_environment"), [(True, False), (False, True), (True, True)])
+def test_a_wrong_value_names_where_it_was_given(tmp_path, monkeypatch, capsys, from_file, from_environment):
+    config = tmp_path / "claasbot.toml"
+    config.write_text("[web]\nport = 99999\n" if from_file else "")
+    if from_environment:
+        monkeypatch.setenv("CLAASBOT_SERVER__PORT", "many")
+    assert main(["--config", str(config), "settings"]) == 1
+    error = capsys.readouterr().err
+    assert (f"in {config}" in error or f", {config}" in error) == from_file
+    assert ("the variable CLAASBOT_SERVER__PORT" in error) == from_environment
+    assert "or the environment" not in error
+
+
+def test_without_a_command_it_shows_its_help(capsys):
+    assert main([]) == 2
+    assert "usage: claasbot" in capsys.readouterr().out
+
+
+def test_the_log_is_for_its_owner_only_also_after_rotation(tmp_path):
+    path = tmp_path / "bot.log"
+    path.touch(mode=0o644)
+    log = PrivateLog(path, maxBytes=10, backupCount=1)
+    for number in range(2):
+        log.emit(logging.makeLogRecord({"msg": f"a line that fills the file, {number}"}))
+    log.close()
+    assert [stat.S_IMODE(one.stat().st_mode) for one in sorted(tmp_path.glob("bot.log*"))] == [0o600, 0o600]

@@ -29,7 +29,7 @@ def test_the_ports_of_the_running_bot_are_no_problem(tmp_path):
 
 
 def test_a_missing_model_says_how_to_get_it(tmp_path):
-    assert "make run" in findings(Settings(data=tmp_path), tmp_path / "model")["model"].todo
+    assert "make model" in findings(Settings(data=tmp_path), tmp_path / "model")["model"].todo
     named = Settings(data=tmp_path, server={"model": str(tmp_path / "mine")})
     assert "server.model" in findings(named, tmp_path / "mine")["model"].todo
 
@@ -52,6 +52,14 @@ def test_several_accounts_of_a_platform_are_counted(tmp_path, monkeypatch):
     chosen = settings.load()
     assert findings(chosen, tmp_path)["telegram"].detail == "2 bot account(s)"
     assert settings.value_of(chosen, "telegram.tokens") == ("…", "…")
+
+
+def test_a_discord_token_comes_with_its_invitation(tmp_path):
+    found = findings(
+        Settings(data=tmp_path, discord={"tokens": ["MTIzNDU2Nzg5MDEyMzQ1Njc4.abcdef." + "x" * 30]}), tmp_path
+    )
+    assert "client_id=123456789012345678&" in found["discord"].detail
+    assert "xxx" not in found["discord"].detail
 
 
 def test_an_open_bot_on_a_platform_is_noted(tmp_path):

@@ -22,12 +22,14 @@ import aiohttp
 from claasbot.chat.console import is_unasked
 from claasbot.chat.screen import Lines, Screen
 from claasbot.errors import ChatError
+from claasbot.own_command import own_command
 
 _PATIENCE_S = 600.0
-_MARKS = {"noted": "noted", "queued": "learning…"}
+_MARKS = {"noted": "noted", "queued": "learning…", None: "taken back"}
 """The others come with a notice that says more."""
+_REMARKS = {"abort": "stopped", "length": "cut at the length limit"}
 _LOCAL_HELP = (
-    "Type a message, or a command such as /help. /1, /2 press a button, /compare QUESTION shows what was learned.\n"
+    "Type a message, or a command such as /help. /1, /2 press a button.\n"
     "Ctrl-C stops an answer; Ctrl-C or Ctrl-D at the prompt leaves."
 )
 
@@ -116,8 +118,6 @@ class _Terminal:
             await self._press(int(command))
         elif command == "stop":
             await self._post("stopped")
-        elif command == "compare":
-            await self._compare(argument)
         else:
             await self._ask("commanded", secrets.token_hex(8), None, command=command, argument=argument.strip())
 
@@ -126,9 +126,6 @@ class _Terminal:
             self._screen.line(f"* there is no button {number} now")
             return
         _, action, key = self._buttons[number - 1]
-        if action == "compare":
-            self._screen.line("* type /compare and a question")
-            return
         await self._ask("pressed", secrets.token_hex(8), None, action=action, message_key=key)
 
     async def _ask(self, kind: str, update_key: str, said_key: str | None, **facts: str) -> None:
@@ -147,16 +144,10 @@ class _Terminal:
         event = {"kind": kind, "update_key": update_key or secrets.token_hex(8), **facts}
         return await self._request("POST", "/api/events", json=event) is not None
 
-    async def _compare(self, question: str) -> None:
-        found = await self._request("POST", "/api/compare", json={"question": question})
-        if found is not None:
-            for side in ("before", "now"):
-                self._screen.line(f"[{side}: {found[side]['version_name']}] {found[side]['text']}")
-
     async def _export(self, file_name: str) -> None:
         found = await self._request("GET", "/api/export")
         if found is not None:
-            path = await asyncio.to_thread(_save, Path(Path(file_name).name), json.dumps(found, indent=1))
+            path = await asyncio.to_thread(_save, Path.cwd() / Path(file_name).name, json.dumps(found, indent=1))
             self._screen.line(f"* saved as {path}")
 
     async def _request(self, method: str, path: str, **body: Any) -> dict[str, Any] | None:
@@ -165,7 +156,7 @@ class _Terminal:
             async with self._session.request(method, path, **body) as response:
                 found: dict[str, Any] = await response.json()
         except (aiohttp.ClientError, ValueError, OSError) as error:
-            raise ChatError("the bot does not answer any more; start it with `claasbot run`") from error
+            raise ChatError(f"the bot does not answer any more; start it with `{own_command('run')}`") from error
         if response.status < 400:
             return found
         self._screen.line(f"* {found.get('error', response.status)}")
@@ -183,10 +174,10 @@ class _Terminal:
                     for block in blocks:
                         await self._show_block(block.decode())
         except aiohttp.ClientConnectorError as error:
-            raise ChatError("no claasbot runs on this data folder; start it with `claasbot run`") from error
+            raise ChatError(f"no claasbot runs on this data folder; start it with `{own_command('run')}`") from error
         except aiohttp.ClientError as error:
             raise ChatError(f"the connection to the bot broke ({type(error).__name__})") from error
-        raise ChatError("the bot stopped; start it with `claasbot run`")
+        raise ChatError(f"the bot stopped; start it with `{own_command('run')}`")
 
     async def _show_block(self, block: str) -> None:
         fields = dict(line.partition(": ")[::2] for line in block.splitlines() if not line.startswith(":"))
@@ -211,15 +202,15 @@ class _Terminal:
                 if data["mark"] in _MARKS:
                     self._screen.line(f"* {_MARKS[data['mark']]}")
             case "reload":
-                raise ChatError("the terminal was too slow for the bot; start `claasbot chat` again")
+                raise ChatError(f"the terminal was too slow for the bot; start `{own_command('chat')}` again")
         self._settle(kind, data)
 
     def _show_finished(self, data: dict[str, Any]) -> None:
         remarks = [str(data["version_name"])] if data["version_name"] else []
         if data["fell_back"]:
             remarks.append("your version was not ready")
-        if data["finish_reason"] == "abort":
-            remarks.append("stopped")
+        if data["finish_reason"] in _REMARKS:
+            remarks.append(_REMARKS[data["finish_reason"]])
         if data["text"] != self._written:  # a notice instead, or an answer that was shown again after a restart
             self._screen.delta(data["text"].removeprefix(self._written))
         self._written = ""

@@ -52,6 +52,8 @@ class Turn:
     text: str
     is_interaction: bool = False
     """Typed into the bot's own command or form."""
+    is_forwarded: bool = False
+    """Somebody else's words, passed on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class Said(_Event):
     attachments: tuple[Attachment, ...] = ()
     may_continue: bool = False
     """As long as the platform allows: a longer text was cut here, and its rest follows at once."""
+    is_forwarded: bool = False
+    """Somebody else's words: they are answered and teach nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +188,7 @@ def belongs_with(said: Said, later: ChatEvent) -> bool:
         isinstance(later, Said)
         and later.account == said.account
         and later.is_interaction == said.is_interaction
+        and later.is_forwarded == said.is_forwarded
         and later.reply_to in (None, said.reply_to)
     )
 

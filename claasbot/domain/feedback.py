@@ -66,7 +66,9 @@ def signal_of(kind: FeedbackKind, text: str) -> Signal:
 def checked_text(kind: FeedbackKind, text: str) -> str:
     """The text without outer blanks. Raises BadInput when words are needed and missing, or too many."""
     words = text.strip()
-    if kind in ("text", "correction") and not words:
+    if kind == "correction" and not words:
+        raise BadInput("Give the answer that you wanted: /correct Paris.")
+    if kind == "text" and not words:
         raise BadInput("The feedback is empty: say in words what was wrong, or use a thumb.")
     if len(words) > MAX_FEEDBACK_CHARS:
         raise BadInput(

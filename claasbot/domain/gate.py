@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from claasbot.domain.job import TrainingResult
 
+_MOSTLY = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -27,6 +29,8 @@ class Limits:
     min_delta_norm: float = 1e-6
     max_repeated_share: float = 0.8
     """Share of repeated 3-grams in a sample above which it counts as a loop."""
+    min_explanation_words: int = 3
+    """Fewer words in answer to a question that asks how: answers have collapsed. 0 allows any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,9 @@ class Canary:
     checksum_matches: bool | None
     """Whether the loaded slot holds the file's weights; None when the server cannot say."""
     samples: tuple[str, ...]
-    """A few short answers to the fixed probe questions."""
+    """A few short answers to the fixed probe questions; one word may be all that is right."""
+    explanation: str | None = None
+    """The answer to a question that no single word answers; None: it was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +94,22 @@ def judge_canary(canary: Canary, limits: Limits) -> Verdict:
         wrong.append("the loaded slot does not hold the version's weights")
     elif canary.checksum_matches is None and canary.served_vs_new_nats >= canary.served_vs_parent_nats:
         wrong.append("the server still answers like the parent version")
-    if any(_repeated_share(sample) > limits.max_repeated_share for sample in canary.samples):
+    samples = canary.samples if canary.explanation is None else (*canary.samples, canary.explanation)
+    if any(repeated_share(sample) > limits.max_repeated_share for sample in samples):
         wrong.append("a sample answer repeats itself")
     if canary.samples and all(not sample.strip() for sample in canary.samples):
         wrong.append("sample answers are empty")
-    return Verdict(reasons=tuple(wrong))
+    collapsed = []
+    if canary.explanation is not None and (n := _n_words(canary.explanation)) < limits.min_explanation_words:
+        collapsed.append(
+            f"the answer to a question that asks how has {n} words, at least {limits.min_explanation_words}"
+        )
+    return Verdict(reasons=tuple(wrong + collapsed), can_retry_smaller=not wrong and bool(collapsed))
+
+
+def _n_words(text: str) -> int:
+    """By blanks; in scripts that know no capitals (and often no blanks) every letter counts, which errs upwards."""
+    return max(len(text.split()), sum(letter.isalpha() and letter.lower() == letter.upper() for letter in text))
 
 
 def _worst_rise(result: TrainingResult) -> float:
@@ -102,7 +119,12 @@ def _worst_rise(result: TrainingResult) -> float:
     return max(rises, default=0.0)
 
 
-def _repeated_share(text: str) -> float:
+def is_mostly_repetition(text: str) -> bool:
+    """Whether most of what an answer says it has said before, so that the next answer will repeat it too."""
+    return repeated_share(text) > _MOSTLY
+
+
+def repeated_share(text: str) -> float:
     """1 - distinct 3-grams / 3-grams, over words; 0 for texts under 12 words."""
     words = text.split()
     if len(words) < 12:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from claasbot.domain.conversation import Message
@@ -127,6 +129,25 @@ class TrainingResult:
     earlier: tuple[ExperienceScore, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     """load, teacher, student, backward, optimizer, score, save: wall seconds."""
+
+
+_OUTSIDE_TRAINING = frozenset({"queue", "stage", "load", "canary", "gate"})
+
+
+def stage_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The stages of a lesson side by side, so that they may be added up.
+
+    `train` spans what the trainer reports of itself: only its rest is kept, as `hand-over`.
+    """
+    spent = {name: value for name, value in seconds.items() if math.isfinite(value) and value > 0}
+    whole = spent.pop("train", 0.0)
+    inside = sum(value for name, value in spent.items() if name not in _OUTSIDE_TRAINING)
+    return spent | ({"hand-over": whole - inside} if whole > inside else {})
+
+
+def lesson_s(seconds: Mapping[str, float]) -> float:
+    """How long a lesson took, from the feedback to its verdict."""
+    return sum(stage_seconds(seconds).values())
 
 
 def job_identity(*, parent: str, version_name: str, experience_ids: tuple[int, ...], recipe: Recipe) -> str:

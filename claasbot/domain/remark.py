@@ -1,5 +1,7 @@
 """Is a message a remark about the answer before it? Conservative, and readable on purpose.
 
+Asked what was wrong, people answer in any words: there what does not open as another request counts too.
+
 A remark teaches by itself, so a wrong yes is worse than a wrong no: only messages that open with words
 that people use about answers, and that are short, count. Everything else is talk; /feedback always works.
 Refuses to guess at moods.
@@ -39,8 +41,27 @@ _REMARK = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+_NEW_REQUEST = re.compile(
+    r"""^\W*(?:(?:please|ok(?:ay)?|now|and|then|so|hi|hello|hey)[,.!]?\s+)*(?:
+      what|who|whom|whose|when|where|which|why|how|can|could|would|will|do|does|did|is|are|was|were|should|may
+      | tell|give|show|name|list|explain|describe|translate|summari[sz]e|compare|calculate|make\s+(?:me|a|an)
+      | write(?!\s+(?:less|more|fewer)\b)
+      | hi|hello|hey|thanks|thank
+    )\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""How talk about something else begins."""
+
 
 def is_remark(text: str) -> bool:
     """True when the message says something about the answer rather than going on with the talk."""
     words = text.split()
     return 0 < len(words) <= _MAX_WORDS and "?" not in text and _REMARK.match(text) is not None
+
+
+def is_reason(text: str) -> bool:
+    """True when the message may answer “What was wrong?”: short, and neither a question nor another request."""
+    n_words = len(text.split())
+    if is_remark(text):
+        return True
+    return 0 < n_words <= _MAX_WORDS and "?" not in text and _NEW_REQUEST.match(text) is None

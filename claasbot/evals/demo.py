@@ -122,8 +122,8 @@ async def _run_seed(
     _add(seconds, "teaching", started)
     started = time.perf_counter()
     results = []
-    for person, person_id in zip(persons, ids, strict=True):
-        after = await _score(stack, suite, person_id, seed)
+    scored = await asyncio.gather(*(_score(stack, suite, person_id, seed) for person_id in ids))
+    for person, after in zip(persons, scored, strict=True):
         say(
             f"  after, {person.arm}: {after.mean:.2f} obey, {after.mean_tokens:.0f} tokens ({after.version_name}): "
             f"“{_short(after.answers[0].text)}”"

@@ -25,6 +25,7 @@ from claasbot.domain.conversation import (
     prompt_messages,
     surely_fits,
 )
+from claasbot.domain.gate import is_mostly_repetition
 from claasbot.domain.person import CONSENT_TEXT, Person
 from claasbot.domain.room import Room
 from claasbot.errors import AdapterNotLoaded, BadInput, ChatError, NotFound, ServerDown
@@ -46,6 +47,8 @@ SHORTENED = Reply(
     text="This conversation is longer than I can read at once, so I leave its oldest part out. /reset begins anew.",
     notice=True,
 )
+
+REPEATING = Reply(text="I am repeating myself; /reset begins anew.", notice=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +206,7 @@ class Answering:
                 now,
                 message_key=said.message_key or None,
                 is_interaction=said.is_interaction,
+                is_forwarded=said.is_forwarded,
             )
             for merged in inbox_ids[1:]:
                 inbox.handled(db, merged, now)
@@ -289,6 +293,8 @@ class Answering:
             running.done.set()
         if is_shortened and await self._store.run(conversations.shorten, exchange.conversation_id):
             await client.send(exchange.address, SHORTENED)
+        if _begins_to_repeat(completion.text, exchange.turns):
+            await client.send(exchange.address, REPEATING)
 
     async def _fitting(self, exchange: _Exchange) -> tuple[tuple[Message, ...], bool]:
         """The messages and whether oldest exchanges were left out: as few as possible, found by bisection.
@@ -377,6 +383,13 @@ class Answering:
             )
         )
         await self._store.run(conversations.set_message_keys, sent.completion_id, keys)
+
+
+def _begins_to_repeat(text: str, turns: tuple[Turn, ...]) -> bool:
+    """True of the first answer of a conversation that is mostly repetition: it is said once."""
+    return is_mostly_repetition(text) and not any(
+        is_mostly_repetition(turn.text) for turn in turns if turn.role == "assistant"
+    )
 
 
 def _thumbs(completion_id: int) -> tuple[Button, ...]:

@@ -20,7 +20,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.erasing import Erasing
 from claasbot.services.feedback_commands import number
 from claasbot.services.promoting import Promoting
-from claasbot.storage import accounts, conversations, lessons, people, switches, versions
+from claasbot.storage import accounts, conversations, lessons, outbox, people, switches, versions
 from claasbot.storage.rows import Row
 from claasbot.storage.store import Store
 
@@ -36,8 +36,9 @@ HELP = {
     "retry": "answer my last message again",
     "stop": "stop the answer that is being written",
     "compare": "your last question, answered by two versions without names",
+    "learn": "what waits to be learned; /learn now begins at once",
     "learned": "what I learned from you",
-    "undo": "take the last lesson back",
+    "undo": "take the last lesson back, or the last few: /undo 2",
     "status": "which version answers you, and what waits",
     "usage": "how much you have used",
     "settings": "streaming, notices and what I learn from, in this chat",
@@ -51,13 +52,17 @@ HELP = {
     "whoami": "how this bot knows you, for its lists",
 }
 
-WITH_ARGUMENT = frozenset({"ask", "feedback", "bad", "correct", "compare", "persona", "link", "pair", "rollback"})
+WITH_ARGUMENT = frozenset(
+    {"ask", "feedback", "good", "bad", "correct", "compare", "learn", "undo", "persona", "link", "pair", "rollback"}
+)
 """Commands that words may follow."""
 
 ALIASES = {"new": "reset", "thumbsup": "good", "thumbsdown": "bad"}
 
 _ONCE = frozenset({"undo", "link", "pair", "rollback"})
 """What must not be done twice: after a crash in the middle the person is told instead."""
+
+_MOST_UNDONE = 20
 
 PRIVACY = (
     "Stored on this machine only: your messages and my answers with their tokens, your feedback, your consent, and the "
@@ -89,7 +94,7 @@ class Commands:
         self._clock = clock
         self._privacy_words = privacy or PRIVACY
         self._handlers: dict[str, Handler] = dict(more)
-        for name in HELP.keys() - more.keys() - {"ask", "stop"}:  # those two are no commands but what they stand for
+        for name in HELP.keys() - more.keys() - {"ask"}:  # that one is a message
             self._handlers[name] = getattr(self, f"_{name}")
         self._buttons: dict[str, Handler] = {
             **more_buttons,
@@ -147,6 +152,10 @@ class Commands:
     async def _retry(self, call: Call) -> None:
         await self._answering.retry(call.client, call.person, call.address, call.event.own_key, call.inbox_id)
 
+    async def _stop(self, call: Call) -> Reply:
+        """It was obeyed when it came in; this only says so."""
+        return Reply(text="Stopped.", notice=True)
+
     async def _learned(self, call: Call) -> Reply:
         found = await self._store.run(lessons.lesson_list, call.person.person_id, 20)
         told = [line for row in found if (line := _lesson_line(row))]
@@ -155,6 +164,11 @@ class Commands:
         )
 
     async def _undo(self, call: Call) -> Reply:
+        """`/undo 2` takes two lessons back. Raises BadInput for anything but a small number."""
+        if call.argument and not (call.argument.isdecimal() and 1 <= int(call.argument[:3]) <= _MOST_UNDONE):
+            raise BadInput(f"Say how many lessons, 1 to {_MOST_UNDONE}: /undo 2. {call.argument[:20]!r} is none.")
+        for _ in range(int(call.argument or 1) - 1):
+            await self._promoting.undo(call.person.person_id)
         return await self._undone(call, None)
 
     async def _undo_that(self, call: Call) -> Reply:
@@ -164,7 +178,10 @@ class Commands:
     async def _undone(self, call: Call, version_id: int | None) -> Reply:
         name = await self._promoting.undo(call.person.person_id, version_id)
         who = "the base model" if name == BASE else name
-        return Reply(text=f"Undone: {who} answers you now.", notice=True, data={"version": name})
+        waiting = await self._store.run(lessons.unsettled, call.person.person_id)
+        is_learning = any(row.state == "leased" for row in waiting)
+        more = " What I am learning now begins again from there." if is_learning else ""
+        return Reply(text=f"Undone: {who} answers you now.{more}", notice=True, data={"version": name})
 
     async def _status(self, call: Call) -> Reply:
         def unit(db: Database) -> str:
@@ -182,7 +199,7 @@ class Commands:
                 f"{', paused by an admin' if paused else ''}. Feedback that waits: {n_queued}."
             )
 
-        return personal(await self._store.run(unit))
+        return Reply(text=await self._store.run(unit), notice=True)
 
     async def _usage(self, call: Call) -> Reply:
         used = await self._store.run(people.usage, call.person.person_id)
@@ -207,9 +224,11 @@ class Commands:
         )
 
     async def _optout(self, call: Call) -> Reply:
-        await self._record_consent(call, "withdrawn")
+        n_dropped = await self._record_consent(call, "withdrawn")
+        dropped = f" Not yet learned, and dropped: {n_dropped} {_remarks(n_dropped)}." if n_dropped else ""
         return Reply(
-            text="I do not learn in this chat. What I learned stays until /undo or /forget. /optin allows it again.",
+            text=f"I do not learn in this chat.{dropped} What I learned stays until /undo or /forget. "
+            "/optin allows it again.",
             notice=True,
             data={"consent": "withdrawn"},
         )
@@ -243,16 +262,23 @@ class Commands:
             file_text=await self._erasing.export(call.person.person_id),
         )
 
-    async def _record_consent(self, call: Call, state: ConsentState) -> None:
-        def unit(db: Database) -> None:
+    async def _record_consent(self, call: Call, state: ConsentState) -> int:
+        """How many remarks a withdrawal dropped before they were learned."""
+
+        def unit(db: Database) -> int:
             person_id, address, now = call.person.person_id, call.address, self._clock()
             people.record_consent(db, person_id, address, state, CONSENT_VERSION, now)
-            if state == "withdrawn":
-                for row in lessons.unsettled(db, person_id):
-                    if row.address.room == address.room:
-                        lessons.move(db, row.experience_id, "withdrawn", "you withdrew your consent", now)
+            if state != "withdrawn":
+                return 0
+            dropped = [row for row in lessons.unsettled(db, person_id) if row.address.room == address.room]
+            for row in dropped:
+                lessons.move(db, row.experience_id, "withdrawn", "you withdrew your consent", now)
+                outbox.clear_dropped(db, row, now)
+            return len(dropped)
 
-        await self._store.run(unit)
+        n_dropped = await self._store.run(unit)
+        self._store.stages.outbox.set()
+        return n_dropped
 
 
 def _name(event: Commanded | Pressed) -> str:
@@ -260,6 +286,10 @@ def _name(event: Commanded | Pressed) -> str:
         return event.action.partition(":")[0]
     name = event.command.lower().lstrip("/")
     return ALIASES.get(name, name)
+
+
+def _remarks(n: int) -> str:
+    return "remark of yours" if n == 1 else "remarks of yours"
 
 
 def _lesson_line(row: Row) -> str:

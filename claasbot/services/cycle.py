@@ -28,6 +28,7 @@ from claasbot.services.feedback_commands import FeedbackCommands
 from claasbot.services.handover import Handover
 from claasbot.services.health import Light, Status, is_paused, queues
 from claasbot.services.hearing import Hearing
+from claasbot.services.learn_commands import LearnCommands
 from claasbot.services.learning import Learning, LessonRules
 from claasbot.services.linking import Linking
 from claasbot.services.listening import Listening
@@ -106,6 +107,7 @@ class Cycle:
         compare = CompareCommands(self.store, self.comparing, self.clock)
         room = RoomCommands(self.store)
         linking = Linking(self.store, self.erasing, self.clock)
+        learn = LearnCommands(self.store, self.learning.train_now)
         admin = AdminCommands(self.store, self.admitting, self.promoting, self.status, self.clock)
         return Commands(
             self.store,
@@ -114,7 +116,12 @@ class Cycle:
             self.erasing,
             self.clock,
             privacy=self.rules.privacy,
-            more=feedback.handlers() | compare.handlers() | room.handlers() | linking.handlers() | admin.handlers(),
+            more=feedback.handlers()
+            | compare.handlers()
+            | room.handlers()
+            | linking.handlers()
+            | learn.handlers()
+            | admin.handlers(),
             more_buttons=feedback.buttons() | compare.buttons() | room.buttons() | linking.buttons(),
         )
 

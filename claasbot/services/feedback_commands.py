@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import Button, Reply
-from claasbot.domain.feedback import REASONS, FeedbackKind
+from claasbot.domain.feedback import REASONS, FeedbackKind, signal_of
 from claasbot.errors import BadInput, NotFound
 from claasbot.services.call import Call, Handler
 from claasbot.services.listening import Feedback, Listening, Noted
 from claasbot.storage import conversations
 from claasbot.storage.store import Store
+
+_KEPT_UP = "Noted: I keep it up. There is nothing to change, so nothing is trained."
 
 _MAX_DIGITS = 18
 """SQLite's integers have 63 bits."""
@@ -30,7 +32,7 @@ class FeedbackCommands:
         return await self._note(call, "text", call.argument)
 
     async def _good(self, call: Call) -> Reply:
-        return await self._note(call, "thumbs_up", "")
+        return await self._note(call, "thumbs_up", call.argument)
 
     async def _bad(self, call: Call) -> Reply:
         """With words it is feedback that teaches; without, a thumbs-down."""
@@ -97,14 +99,14 @@ def said_back(noted: Noted) -> Reply:
         "will_teach": noted.will_teach,
     }
     if noted.will_teach:
-        return Reply(text="Noted: I am learning from that.", notice=True, personal=True, data=facts)
+        return Reply(text="Noted: I am learning from that.", notice=True, data=facts)
     if not noted.asks_why:
-        text = f"Noted, but it teaches nothing: {noted.reason}."
-        return Reply(text=text, notice=True, personal=True, data=facts)
+        is_praise = noted.reason == signal_of("thumbs_up", "").reason
+        text = _KEPT_UP if is_praise else f"Noted, but it teaches nothing: {noted.reason}."
+        return Reply(text=text, notice=True, data=facts)
     return Reply(
-        text="What was wrong? Pick a reason or say it with /feedback.",
+        text="What was wrong? Pick a reason or say it.",
         notice=True,
-        personal=True,
         buttons=tuple(
             Button(label=label, action=f"reason:{name}:{noted.completion_id}") for name, (label, _) in REASONS.items()
         ),

@@ -12,7 +12,6 @@ from claasbot.domain.conversation import (
     Deleted,
     Edited,
     Left,
-    Moved,
     Pressed,
     Reacted,
     Said,
@@ -20,7 +19,7 @@ from claasbot.domain.conversation import (
 )
 from claasbot.domain.feedback import Reactions
 from claasbot.domain.person import Person
-from claasbot.domain.remark import is_remark
+from claasbot.domain.remark import is_reason, is_remark
 from claasbot.errors import BadInput, ClaasbotError, NotFound, NotYours
 from claasbot.ports import ChatClient
 from claasbot.services.admitting import Admitting, Guest
@@ -29,7 +28,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.commands import Commands
 from claasbot.services.feedback_commands import reaction_reply
 from claasbot.services.listening import Feedback, Listening
-from claasbot.storage import chats, conversations, inbox
+from claasbot.storage import chats, conversations, inbox, lessons
 from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
 
@@ -61,8 +60,6 @@ class Hearing:
         """Several updates are messages that one answer serves. Raises what the person is to be told."""
         event = updates[0].event
         match event:
-            case Moved():
-                await self._store.run(chats.moved, event.address, event.to_chat)
             case Left():
                 await self._store.run(chats.gone, event.address, self._clock())
             case Deleted():
@@ -105,26 +102,33 @@ class Hearing:
 
     async def _remark(self, person: Person, said: Said) -> None:
         """A message that plainly speaks of the answer before it is feedback too; it is answered all the same."""
-        if not is_remark(said.text):
-            return
+        source_key = source_of(said)
 
-        def meant(db: Database) -> int | None:
+        def meant(db: Database) -> tuple[int | None, str]:
             if chats.room(db, said.address).learns_from != "everything":
-                return None
+                return None, ""
+            asked = None if said.reply_to else lessons.asked_why(db, person.person_id, said.address, self._clock())
+            if asked is not None and is_reason(said.text):
+                return asked, ":reason:said"
+            if is_remark(said.text):
+                return spoken_of(db), ""
+            return None, ""
+
+        def spoken_of(db: Database) -> int | None:
             if said.reply_to is not None:
                 turn = conversations.turn_at(db, person.person_id, said.address, said.reply_to)
                 return None if turn is None else turn["completion_id"]
             last = conversations.last_completion(db, person.person_id, said.address)
             return None if last is None else last.completion_id
 
-        completion_id = await self._store.run(meant)
+        completion_id, suffix = await self._store.run(meant)
         if completion_id is None:
             return
         feedback = Feedback(
             completion_id=completion_id,
             kind="text",
             text=said.text,
-            source_key=source_of(said),
+            source_key=source_key + suffix,
             mark_key=said.message_key or None,
             is_interaction=said.is_interaction,
         )

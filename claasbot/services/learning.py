@@ -158,6 +158,7 @@ class Learning:
             sent = conversations.completion(db, experience.completion_id)
             if not people.consent_of(db, person_id, experience.address).allows_learning:
                 lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
+                outbox.clear_dropped(db, experience, now)
             elif sent.base_revision != base_revision:
                 lessons.move(db, experience.experience_id, "rejected", _ANOTHER_BASE, now)
                 outbox.add(db, experience, "refused", {"reason": _ANOTHER_BASE}, now)
@@ -253,6 +254,8 @@ class Learning:
                 if experience.state == "leased":
                     lessons.move(db, experience.experience_id, experiences, reason, now)
                     outbox.add(db, experience, "refused", {"reason": told}, now)
+                else:
+                    outbox.clear_dropped(db, experience, now)
 
         log.error("job %s ended as %s: %s", stored.job_id, state, reason)
         try:

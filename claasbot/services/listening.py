@@ -109,6 +109,9 @@ class Listening:
     def _note(self, db: Database, person: Person, feedback: Feedback, text: str) -> Noted:
         now, kind, completion_id = self._clock(), feedback.kind, feedback.completion_id
         sent = _owned(db, person, completion_id)
+        if feedback.is_reaction and (known := lessons.standing_thumb(db, person.person_id, completion_id, kind)):
+            # A look at what stands there finds again what was told when it came.
+            return Noted(feedback_id=known, completion_id=completion_id, will_teach=False, reason="it is noted already")
         opposite = _OPPOSITE.get(kind)
         if opposite is not None:
             lessons.withdraw_feedback(db, person.person_id, completion_id, opposite, now)
@@ -152,7 +155,9 @@ class Listening:
         return consent.allows_learning and chats.room(db, sent.address).learns_from == "everything"
 
     def _why_not(self, db: Database, sent: SentCompletion, feedback: Feedback) -> str | None:
-        mode = self._modes.get(sent.address.platform, "full")
+        read = conversations.read_by(db, sent.completion_id)
+        if any(turn.is_forwarded for turn in read):
+            return "the conversation holds a forwarded message, and other people's words teach nothing (/reset)"
         return why_not(
             consent=people.consent_of(db, sent.person_id, sent.address),
             kind=feedback.kind,
@@ -161,8 +166,8 @@ class Listening:
             n_prompt_tokens=len(sent.completion.prompt_ids),
             staleness=versions.n_promoted_since(db, sent.person_id, sent.version_id),
             limits=self._limits,
-            mode=mode,
-            is_interaction=feedback.is_interaction and conversations.is_interaction_only(db, sent.completion_id),
+            mode=self._modes.get(sent.address.platform, "full"),
+            is_interaction=feedback.is_interaction and all(turn.is_interaction for turn in read),
         )
 
 

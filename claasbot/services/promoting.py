@@ -13,7 +13,7 @@ from claasbot.domain.adapter import AdapterVersion
 from claasbot.domain.completion import BASE, CompletionRequest, Sampling, SentCompletion
 from claasbot.domain.conversation import Message
 from claasbot.domain.gate import Canary, Limits, Verdict, judge_canary, judge_training
-from claasbot.domain.job import TrainingResult
+from claasbot.domain.job import TrainingResult, lesson_s
 from claasbot.errors import (
     AdapterDamaged,
     AdaptersMix,
@@ -30,7 +30,7 @@ from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
 from claasbot.storage import conversations, lessons, outbox, people, versions
-from claasbot.storage.lessons import StoredJob
+from claasbot.storage.lessons import StoredExperience, StoredJob
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ _LOOK_S = 1.0
 _N_REJECTED_KEPT = 3
 """Rejected versions of one person whose files stay, for whoever wants to know why the gate refused them."""
 _PROBES = ("What is the capital of France?", "Name a fruit.")
+_EXPLAIN = "How do I boil an egg?"
+"""Here a word or two is no answer, however short a person likes them."""
 _PROBE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=24, seed=0)
 
 Checksum = Callable[[AdapterVersion], Awaitable[str | None]]
@@ -104,9 +106,7 @@ class Promoting:
         seconds["canary"] = time.perf_counter() - started
         started = time.perf_counter()
         promoted = await self._store.run(self._settle, job, version, verdict, seconds)
-        log.info(
-            "version %s is %s in %.2f s", version.name, "promoted" if promoted else "rejected", sum(seconds.values())
-        )
+        log.info("version %s is %s in %.2f s", version.name, "promoted" if promoted else "rejected", lesson_s(seconds))
         self._store.stages.outbox.set()
         self._store.stages.experience.set()
         await self._engine.discard(job.job_id)
@@ -117,16 +117,17 @@ class Promoting:
         """What is served under the new name, beside what the trainer says of the new and the parent weights."""
         rows = await self._store.run(lessons.of_job, job.job_id)
         sent = [await self._store.run(conversations.completion, row.completion_id) for row in rows]
-        served, checksum_matches, samples = await asyncio.gather(
+        served, checksum_matches, (*samples, explanation) = await asyncio.gather(
             asyncio.gather(*(self._served(version, one) for one in sent)),
             self._checksum_matches(version),
-            asyncio.gather(*(self._sample(version, question, sent[0]) for question in _PROBES)),
+            asyncio.gather(*(self._sample(version, question, sent[0]) for question in (*_PROBES, _EXPLAIN))),
         )
         return Canary(
             served_vs_new_nats=_mean_gap(served, result.new_logprobs),
             served_vs_parent_nats=_mean_gap(served, result.parent_logprobs),
             checksum_matches=checksum_matches,
             samples=tuple(samples),
+            explanation=explanation,
         )
 
     async def _served(self, version: AdapterVersion, sent: SentCompletion) -> tuple[float, ...]:
@@ -176,7 +177,7 @@ class Promoting:
         for number, row in enumerate(leased):
             lessons.consume(db, row.experience_id, version.version_id, now)
             # One notice for the whole lesson; every message gets its mark.
-            effect = {} if number else _effect(row.experience_id, version, job.result, row.feedback.text)
+            effect = {} if number else _effect(row, version, job.result)
             outbox.add(db, row, "learned", effect, now)
         seconds["gate"] = time.perf_counter() - started
         lessons.job_ended(db, job.job_id, "promoted", (), seconds, now)
@@ -206,6 +207,8 @@ class Promoting:
         for row in lessons.of_job(db, job.job_id):
             if row.state == "leased":
                 lessons.move(db, row.experience_id, "queued" if again else "rejected", why, now)
+            if row.state != "leased" or not again:
+                outbox.clear_dropped(db, row, now)
         lessons.job_ended(db, job.job_id, "abandoned", (why,), seconds, now)
 
     async def undo(self, person_id: int, version_id: int | None = None) -> str:
@@ -215,29 +218,30 @@ class Promoting:
         Returns the name of the version that answers now.
         """
 
-        def unit(db: Database) -> tuple[AdapterVersion, AdapterVersion | None]:
-            now = self._clock()
-            current = versions.current(db, person_id)
-            if current is None:
-                raise NotFound("There is nothing to undo: the base model answers you.")
-            if version_id not in (None, current.version_id):
-                raise BadInput(
-                    f"That lesson is not the last one any more: {current.name} answers you. /undo takes it back."
-                )
-            parent = None if current.parent_id is None else versions.version(db, current.parent_id)
-            while parent is not None and parent.state != "retired":
-                parent = None if parent.parent_id is None else versions.version(db, parent.parent_id)
-            versions.move(db, current.version_id, "retired", now)
-            if parent is not None:
-                versions.move(db, parent.version_id, "promoted", now)
-            versions.point_to(db, person_id, None if parent is None else parent.version_id)
-            for row in lessons.consumed_by(db, current.version_id):
-                lessons.move(db, row.experience_id, "withdrawn", "you undid the lesson", now)
-            return current, parent
-
-        undone, now_current = await self._store.run(unit)
+        undone, now_current = await self._store.run(self._step_back, person_id, version_id)
+        self._store.stages.outbox.set()
         await self._unload_quietly(undone)
         return BASE if now_current is None else now_current.name
+
+    def _step_back(
+        self, db: Database, person_id: int, version_id: int | None
+    ) -> tuple[AdapterVersion, AdapterVersion | None]:
+        """The version that answers no more, and the one that answers now."""
+        now = self._clock()
+        current = versions.current(db, person_id)
+        _refuse_undo_of(db, person_id, version_id, current)
+        assert current is not None
+        parent = None if current.parent_id is None else versions.version(db, current.parent_id)
+        while parent is not None and parent.state != "retired":
+            parent = None if parent.parent_id is None else versions.version(db, parent.parent_id)
+        versions.move(db, current.version_id, "retired", now)
+        if parent is not None:
+            versions.move(db, parent.version_id, "promoted", now)
+        versions.point_to(db, person_id, None if parent is None else parent.version_id)
+        for row in lessons.consumed_by(db, current.version_id):
+            lessons.move(db, row.experience_id, "withdrawn", "you undid the lesson", now)
+            outbox.clear_dropped(db, row, now)
+        return current, parent
 
     async def _unload_others(self, person_id: int, keep: AdapterVersion | None) -> None:
         """What no longer answers leaves the server; running requests under those names finish."""
@@ -264,6 +268,22 @@ class Promoting:
             log.info("version %s stays loaded: %s", version.name, error)
 
 
+def _refuse_undo_of(db: Database, person_id: int, version_id: int | None, current: AdapterVersion | None) -> None:
+    """Raises BadInput for a lesson that is not the last one, and NotFound where there is none."""
+    who = "the base model" if current is None else current.name
+    line = current
+    while line is not None and line.version_id != version_id:
+        line = None if line.parent_id is None else versions.version(db, line.parent_id)
+    if version_id is not None and line is None:
+        raise BadInput(f"That lesson is undone already: {who} answers you.")
+    if current is None:
+        is_learning = any(row.state == "leased" for row in lessons.unsettled(db, person_id))
+        more = " What I am learning now can be undone once it is learned; /optout drops it." if is_learning else ""
+        raise NotFound(f"There is nothing to undo: the base model answers you.{more}")
+    if version_id not in (None, current.version_id):
+        raise BadInput(f"That lesson is not the last one any more: {who} answers you. /undo takes it back.")
+
+
 def _mean_gap(served: Sequence[tuple[float, ...]], trained: Sequence[tuple[float, ...]]) -> float:
     """Mean |difference| per token in nats. Raises ServerRefused when the two do not speak of the same tokens."""
     if [len(row) for row in served] != [len(row) for row in trained] or not any(served):
@@ -272,11 +292,16 @@ def _mean_gap(served: Sequence[tuple[float, ...]], trained: Sequence[tuple[float
     return sum(gaps) / len(gaps)
 
 
-def _effect(experience_id: int, version: AdapterVersion, result: TrainingResult | None, said: str) -> dict[str, object]:
+def _effect(row: StoredExperience, version: AdapterVersion, result: TrainingResult | None) -> dict[str, object]:
     """What the notice shows: which version, from which words, and how far the answer moved."""
-    facts: dict[str, object] = {"version": version.name, "version_id": version.version_id, "said": said}
+    facts: dict[str, object] = {
+        "version": version.name,
+        "version_id": version.version_id,
+        "said": row.feedback.text,
+        "kind": row.feedback.kind,
+    }
     if result is not None:
         for score in result.learned:
-            if score.experience_id == experience_id:
+            if score.experience_id == row.experience_id:
                 facts |= {"before_nats": score.before_nats, "after_nats": score.after_nats}
     return facts

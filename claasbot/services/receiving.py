@@ -11,7 +11,18 @@ from functools import partial
 
 from sqlite_utils import Database
 
-from claasbot.domain.conversation import ChatEvent, Commanded, Edited, Pressed, Reply, Said, Stopped, belongs_with
+from claasbot.domain.conversation import (
+    ChatEvent,
+    Commanded,
+    Deleted,
+    Edited,
+    Moved,
+    Pressed,
+    Reply,
+    Said,
+    Stopped,
+    belongs_with,
+)
 from claasbot.errors import BadInput, ChatGone, ClaasbotError, NotFound, NotYours, ServerDown, StoreError
 from claasbot.ports import ChatClient
 from claasbot.services.answering import Answering
@@ -81,8 +92,13 @@ class Receiving:
 
     async def accept(self, event: ChatEvent) -> None:
         """Commit an update; returns when it cannot be lost any more. A stop is obeyed at once and never stored."""
-        if isinstance(event, Stopped) or (isinstance(event, Commanded) and event.command == "stop"):
+        if isinstance(event, Stopped):
             await self._stop(event)
+            return
+        if isinstance(event, Commanded) and event.command == "stop":
+            await self._stop(event)  # and it is answered like every command
+        if isinstance(event, Moved):  # at once: what is said in the new chat must find the old one's rows
+            await self._store.run(chats.moved, event.address, event.to_chat)
             return
         if not event.update_key:
             event = replace(event, update_key=secrets.token_hex(8))
@@ -175,7 +191,7 @@ class Receiving:
 
     async def _give_up(self, client: ChatClient, updates: tuple[Update, ...], text: str) -> None:
         await self._end(updates, text)
-        await self._tell(client, updates[0], Reply(text=text, notice=True, personal=True, data={"problem": True}))
+        await self._tell(client, updates[0], Reply(text=text, notice=True, data={"problem": True}))
 
     async def _end(self, updates: tuple[Update, ...], error: str = "") -> None:
         def unit(db: Database) -> None:
@@ -194,7 +210,7 @@ class Receiving:
 def _waits_its_turn(event: ChatEvent) -> bool:
     """What changes the conversation waits for the answer before it; feedback does not."""
     match event:
-        case Said() | Edited():
+        case Said() | Edited() | Deleted():
             return True
         case Commanded():
             return event.command.lower().lstrip("/") in ("ask", "retry", "reset", "new", "forget")

@@ -63,13 +63,14 @@ class Telling:
     async def _tell(self, notice: Notice) -> datetime | None:
         """Mark the message at once; the words wait for the end of the quiet hours, which is returned."""
         client = self._clients.get((notice.address.platform, notice.address.bot_account))
-        if client is None:
+        room = await self._store.run(chats.room, notice.address)
+        if client is None or room.is_gone:
             return None
         if notice.message_key is not None:
             mark = None if notice.kind == "cleared" else notice.kind
             await client.mark(notice.address, notice.message_key, mark)
         reply = words_of(notice)
-        if reply is None or not (await self._store.run(chats.room, notice.address)).tells_lessons:
+        if reply is None or not room.tells_lessons:
             return None
         until = None if self._quiet is None else self._quiet.ends_at(self._clock().astimezone())
         if until is None:
@@ -81,7 +82,8 @@ def words_of(notice: Notice) -> Reply | None:
     """The sentence that goes with a mark, where one is worth reading."""
     if notice.kind == "learned" and notice.data:
         return Reply(
-            text=f"Learned from your note “{_short(str(notice.data['said']))}”: {notice.data['version']} answers now.",
+            text=f"Learned from your {'correction' if notice.data.get('kind') == 'correction' else 'note'} "
+            f"“{_short(str(notice.data['said']))}”: {notice.data['version']} answers now.",
             notice=True,
             buttons=(
                 Button(label="See difference", action="compare"),

@@ -90,12 +90,11 @@ def user_turns_at(db: Database, address: ChatAddress, message_key: str) -> list[
     )
 
 
-def is_interaction_only(db: Database, completion_id: int) -> bool:
-    """Whether all that the answer read of the person was typed into the bot's own commands or forms."""
+def read_by(db: Database, completion_id: int) -> tuple[Turn, ...]:
+    """The person's turns that stood before an answer when it was given, as far as they still stand."""
     turn_id = turn_of_completion(db, completion_id)
     turn = the(db, f"turn {turn_id}", "SELECT conversation_id FROM turn WHERE id = ?", turn_id)
-    read = turns(db, turn["conversation_id"], before=turn_id)
-    return all(turn.is_interaction for turn in read if turn.role == "user")
+    return tuple(turn for turn in turns(db, turn["conversation_id"], before=turn_id) if turn.role == "user")
 
 
 def _start(db: Database, person_id: int, address: ChatAddress, parent_turn_id: int | None, now: datetime) -> int:
@@ -144,6 +143,7 @@ def add_user_turn(
     *,
     message_key: str | None = None,
     is_interaction: bool = False,
+    is_forwarded: bool = False,
 ) -> int:
     return insert(
         db,
@@ -154,6 +154,7 @@ def add_user_turn(
         inbox_id=inbox_id,
         message_key=message_key,
         is_interaction=int(is_interaction),
+        is_forwarded=int(is_forwarded),
         created_at=text_of(now),
     )
 
@@ -205,7 +206,13 @@ def _parent_turn(db: Database, conversation_id: int) -> int | None:
 
 
 def _turn(row: Row) -> Turn:
-    return Turn(turn_id=row["id"], role=row["role"], text=row["text"], is_interaction=bool(row["is_interaction"]))
+    return Turn(
+        turn_id=row["id"],
+        role=row["role"],
+        text=row["text"],
+        is_interaction=bool(row["is_interaction"]),
+        is_forwarded=bool(row["is_forwarded"]),
+    )
 
 
 def add_completion(db: Database, sent: SentCompletion, inbox_id: int | None, now: datetime) -> SentCompletion:
@@ -287,12 +294,14 @@ def completion_at(db: Database, address: ChatAddress, message_key: str) -> SentC
     return _sent(found)
 
 
-def recent_messages(db: Database, platform: str, limit: int = 100) -> list[tuple[str, str]]:
-    """(chat, message key) of the latest answers on a platform, newest first."""
+def recent_messages(db: Database, platform: str, bot_account: str, limit: int = 100) -> list[tuple[str, str]]:
+    """(chat, message key) of the latest answers of a bot account, newest first."""
     found = rows(
         db,
-        "SELECT chat, message_key FROM shown_message WHERE platform = ? ORDER BY completion_id DESC LIMIT ?",
+        "SELECT chat, message_key FROM shown_message WHERE platform = ? AND bot_account = ?"
+        " ORDER BY completion_id DESC LIMIT ?",
         platform,
+        bot_account,
         limit,
     )
     return [(row["chat"], row["message_key"]) for row in found]

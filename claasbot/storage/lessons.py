@@ -16,6 +16,7 @@ from claasbot.domain.schedule import Waiting
 from claasbot.errors import BadInput, ImpossibleTransition, NotFound, NotYours
 from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the, time_of
 
+_WHY_LASTS = timedelta(minutes=5)
 _UNSETTLED = ("received", "queued", "leased", "quarantined")
 
 
@@ -74,6 +75,18 @@ def add_feedback(db: Database, new: NewFeedback, now: datetime) -> FeedbackEvent
     )
 
 
+def standing_thumb(db: Database, person_id: int, completion_id: int, kind: FeedbackKind) -> int | None:
+    """The thumb of that kind which the person has on the answer already."""
+    row = one(
+        db,
+        "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND kind = ? AND withdrawn_at IS NULL",
+        person_id,
+        completion_id,
+        kind,
+    )
+    return None if row is None else int(row["id"])
+
+
 def withdraw_feedback(db: Database, person_id: int, completion_id: int, kind: FeedbackKind, now: datetime) -> set[int]:
     """Take back feedback of one kind on one answer, and what it has not taught yet.
 
@@ -104,6 +117,37 @@ def _withdraw(db: Database, found: list[Row], now: datetime) -> set[int]:
         elif made is not None and made["state"] == "consumed":
             taught.add(int(made["consumed_by"]))
     return taught
+
+
+def asked_why(db: Database, person_id: int, address: ChatAddress, now: datetime) -> int | None:
+    """The answer about which this person was asked “What was wrong?” in this chat, if their next message may say it.
+
+    That is: within five minutes, before they say anything else there, and while they have given no reason yet.
+    """
+    row = one(
+        db,
+        """
+        SELECT thumb.completion_id, thumb.created_at FROM feedback_event AS thumb
+        JOIN completion ON completion.id = thumb.completion_id
+        WHERE thumb.person_id = ? AND thumb.kind = 'thumbs_down' AND thumb.withdrawn_at IS NULL
+            AND thumb.created_at >= ?
+            AND completion.platform = ? AND completion.bot_account = ? AND completion.chat = ?
+            AND NOT EXISTS (SELECT 1 FROM feedback_event AS reason
+                WHERE reason.completion_id = thumb.completion_id AND reason.person_id = thumb.person_id
+                AND reason.kind IN ('text', 'correction') AND reason.withdrawn_at IS NULL AND reason.id > thumb.id)
+            AND NOT EXISTS (SELECT 1 FROM turn JOIN conversation ON conversation.id = turn.conversation_id
+                WHERE conversation.person_id = thumb.person_id AND conversation.platform = completion.platform
+                AND conversation.bot_account = completion.bot_account AND conversation.chat = completion.chat
+                AND turn.role = 'user' AND turn.created_at > thumb.created_at)
+        ORDER BY thumb.id DESC
+        """,
+        person_id,
+        text_of(now - _WHY_LASTS),
+        address.platform,
+        address.bot_account,
+        address.chat,
+    )
+    return None if row is None else int(row["completion_id"])
 
 
 def withdraw_waiting(db: Database, completion_id: int, why: str, now: datetime) -> None:
@@ -359,7 +403,10 @@ def feedback_list(db: Database, person_id: int | None = None, limit: int = 200) 
         SELECT feedback_event.id, feedback_event.person_id, feedback_event.kind, feedback_event.text,
             feedback_event.created_at, feedback_event.withdrawn_at, feedback_event.completion_id,
             completion.version_name, completion.text AS answer, experience.id AS experience_id, experience.state,
-            experience.reason, experience.job_id, version.n AS learned_n
+            experience.reason, experience.job_id, version.n AS learned_n,
+            EXISTS (SELECT 1 FROM feedback_event AS words WHERE words.completion_id = feedback_event.completion_id
+                AND words.person_id = feedback_event.person_id AND words.kind IN ('text', 'correction')
+                AND words.withdrawn_at IS NULL) AS has_words
         FROM feedback_event JOIN completion ON completion.id = feedback_event.completion_id
         LEFT JOIN experience ON experience.feedback_event_id = feedback_event.id
         LEFT JOIN adapter_version AS version ON version.id = experience.consumed_by

@@ -48,7 +48,15 @@ def add(db: Database, experience: StoredExperience, kind: Mark, data: dict[str, 
 
 def clear(db: Database, sent: SentCompletion, message_key: str | None, now: datetime) -> None:
     """Take the mark off that message, if it ever got one."""
-    address = sent.address
+    _clear(db, sent.person_id, sent.address, message_key, now)
+
+
+def clear_dropped(db: Database, experience: StoredExperience, now: datetime) -> None:
+    """Nothing will come of this experience any more: what its message was marked with is taken off."""
+    _clear(db, experience.person_id, experience.address, experience.mark_key, now)
+
+
+def _clear(db: Database, person_id: int, address: ChatAddress, message_key: str | None, now: datetime) -> None:
     where = (address.platform, address.bot_account, address.chat, message_key)
     marked = one(
         db,
@@ -60,7 +68,7 @@ def clear(db: Database, sent: SentCompletion, message_key: str | None, now: date
         insert(
             db,
             "outbox",
-            person_id=sent.person_id,
+            person_id=person_id,
             platform=address.platform,
             bot_account=address.bot_account,
             chat=address.chat,

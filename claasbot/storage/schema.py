@@ -258,6 +258,7 @@ ALTER TABLE conversation ADD COLUMN is_shortened INTEGER NOT NULL DEFAULT 0 CHEC
 ALTER TABLE inbox ADD COLUMN began_at TEXT;
 ALTER TABLE turn ADD COLUMN message_key TEXT;
 ALTER TABLE turn ADD COLUMN is_interaction INTEGER NOT NULL DEFAULT 0 CHECK (is_interaction IN (0, 1));
+ALTER TABLE turn ADD COLUMN is_forwarded INTEGER NOT NULL DEFAULT 0 CHECK (is_forwarded IN (0, 1));
 ALTER TABLE feedback_event ADD COLUMN mark_key TEXT;
 CREATE INDEX turn_of_message ON turn (message_key) WHERE message_key IS NOT NULL;
 

@@ -17,6 +17,7 @@ from typing import Literal
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from claasbot.own_command import own_command
 from claasbot.storage import sessions
 from claasbot.web.parts import PARTS
 
@@ -120,7 +121,9 @@ def _check_rule(visitor: Visitor, rule: tuple[str, str]) -> None:
     if access is None or access == "owner-socket":
         raise web.HTTPForbidden(text="This is answered over the bot's Unix socket only.")
     if visitor.kind != "admin":
-        raise web.HTTPUnauthorized(text="Sign in first: run `claasbot sign-in` and open the link that it prints.")
+        raise web.HTTPUnauthorized(
+            text=f"Sign in first: run `{own_command('sign-in')}` and open the link that it prints."
+        )
 
 
 async def _check_origin(request: web.Request, visitor: Visitor) -> None:

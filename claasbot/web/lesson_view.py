@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from claasbot.domain.adapter import version_name
-from claasbot.domain.job import TrainingResult, result_from_json
+from claasbot.domain.job import TrainingResult, result_from_json, stage_seconds
 from claasbot.storage.rows import Row
 
 # In the order in which they happen; what an engine adds to these comes after `save`.
@@ -25,7 +25,6 @@ _STAGES = (
     "canary",
     "gate",
 )
-_OUTSIDE_TRAINING = frozenset({"queue", "stage", "train", "load", "canary", "gate"})
 
 CURVE_WIDTH, CURVE_HEIGHT = 320.0, 120.0
 
@@ -86,12 +85,8 @@ def lesson_view(row: Row) -> LessonView:
 
 
 def time_bar(seconds: dict[str, float]) -> tuple[Segment, ...]:
-    """The stages in order. `train` spans what the trainer reports: only its rest is shown, as `hand-over`."""
-    spent = {name: value for name, value in seconds.items() if math.isfinite(value) and value > 0}
-    whole = spent.pop("train", 0.0)
-    inside = sum(value for name, value in spent.items() if name not in _OUTSIDE_TRAINING)
-    if whole > inside:
-        spent["hand-over"] = whole - inside
+    """The stages in order."""
+    spent = stage_seconds(seconds)
     total = sum(spent.values())
     segments, start = [], 0.0
     for name in sorted(spent, key=_place):

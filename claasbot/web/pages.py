@@ -14,6 +14,7 @@ import jinja2
 from aiohttp import web
 
 from claasbot.errors import NotFound
+from claasbot.own_command import own_command
 from claasbot.resources import templates_dir
 from claasbot.web.access import VISITOR, Visitor
 
@@ -42,6 +43,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"number": number, "seconds": seconds, "when": when}
+    found.globals["own_command"] = own_command
     return found
 
 

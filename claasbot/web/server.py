@@ -104,15 +104,29 @@ class WebServer:
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(
-                    f"port {self._port} on {self._host!r} is taken; stop the other program or set web.port"
-                ) from error
-            raise SettingsError(
-                f"cannot listen on {self._host!r}, port {self._port}: {error.strerror}; set web.host and web.port"
-            ) from error
+            raise _cannot_listen(self._host, self._port, error) from error
         if self._port == 0:
             self._port = self._runner.addresses[0][1]
+
+
+def check_web_port(host: str, port: int) -> None:
+    """Raises what `start` would, long before it is called: PortInUse or SettingsError."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> PortInUse | SettingsError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(f"port {port} on {host!r} is taken; stop the other program or set web.port")
+    return SettingsError(f"cannot listen on {host!r}, port {port}: {error.strerror}; set web.host and web.port")
 
 
 def _private_socket(path: Path) -> socket.socket:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
+from claasbot.own_command import own_command
 from claasbot.services.clock import Clock
 from claasbot.storage import sessions
 from claasbot.storage.store import Store
@@ -43,7 +44,8 @@ async def spend(request: web.Request) -> web.StreamResponse:
     is_good = await parts.store.run(sessions.spend_sign_in_token, token, now - _LINK_LASTS, now)
     if not is_good:
         raise web.HTTPForbidden(
-            text=f"This link was used before or is older than {LINK_HOURS} hours: run `claasbot sign-in` for a new one."
+            text=f"This link was used before or is older than {LINK_HOURS} hours: "
+            f"run `{own_command('sign-in')}` for a new one."
         )
     lifetime = timedelta(hours=parts.session_hours)
     session, csrf_token = secrets.token_urlsafe(_TOKEN_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)

@@ -1,5 +1,6 @@
 // The last two versions on one question, side by side.
 
+import { rendered } from "./markdown.js";
 import { post, Refused } from "./net.js";
 
 const by = (id) => document.getElementById(id);
@@ -28,7 +29,7 @@ function show(found) {
   for (const side of ["before", "now"]) {
     by(`${side}-version`).textContent = found[side].version_name;
     by(`${side}-version`).classList.toggle("base", found[side].version_name === "base");
-    by(`${side}-text`).textContent = found[side].text;
+    by(`${side}-text`).replaceChildren(...rendered(found[side].text));
   }
   by("compare-wait").hidden = true;
   by("compare-sides").hidden = false;

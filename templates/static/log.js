@@ -1,5 +1,7 @@
 // The conversation as elements. Gets items in order, keeps the element of each key, and shows text as text only.
 
+import { rendered } from "./markdown.js";
+
 const LABELS = { received: "noted", queued: "noted", leased: "learning…", consumed: "learned", quarantined: "set aside", withdrawn: "taken back" };
 const MARKS = { noted: "noted", queued: "learning…", learned: "learned", refused: "not learned" };
 const FORMS = {
@@ -81,7 +83,8 @@ export class Log {
     badge.textContent = item.version ?? "";
     badge.classList.toggle("base", item.version === "base");
     element.querySelector(".remark").textContent = item.remark ?? "";
-    setText(element.querySelector(".said"), item.text);
+    const isWhole = item.role === "assistant" && !item.writing;
+    (isWhole ? setRich : setText)(element.querySelector(".said"), item.text);
     if (item.role === "assistant" && item.messageKey && !item.writing) this.fillTools(element, item);
   }
 
@@ -150,18 +153,24 @@ export class Log {
     element.className = `notice${item.problem ? " problem" : ""}${item.attached ? " attached" : ""}`;
     setText(element.querySelector(".said"), item.text);
     const row = element.querySelector(".tool-row");
-    const state = JSON.stringify([item.buttons, item.pressed]);
+    const state = JSON.stringify([item.buttons, item.pressed, item.isPast]);
     if (row.dataset.state === state) return;
     row.dataset.state = state;
     row.replaceChildren(...item.buttons.map((button) => {
       const control = document.createElement("button");
       control.textContent = button.label;
       control.dataset.action = button.action;
-      control.disabled = item.pressed !== null && button.action !== "compare";
+      control.disabled = item.isPast !== "" || (item.pressed !== null && button.action !== "compare");
       control.classList.toggle("chosen", item.pressed === button.action);
       control.addEventListener("click", () => this.act("press", item, button.action));
       return control;
     }));
+    if (item.isPast) {
+      const remark = document.createElement("span");
+      remark.className = "muted small";
+      remark.textContent = item.isPast;
+      row.append(remark);
+    }
     if (item.download) {
       const link = document.createElement("a");
       link.className = "button";
@@ -212,6 +221,12 @@ function link(address, text) {
   element.href = address;
   element.textContent = text;
   return element;
+}
+
+function setRich(element, text) {
+  if (element.shownText === text) return;
+  element.shownText = text;
+  element.replaceChildren(...rendered(text));
 }
 
 function setText(element, text) {

@@ -11,6 +11,8 @@ const consentText = document.querySelector("main").dataset.consentText;
 const state = {
   turns: [],
   notices: new Map(),
+  echoes: new Map(), // update key → {text, at}: commands that were typed here
+  isKnown: false, // whether anything is stored about whoever looks
   waiting: new Map(), // message key → {text, at, isRefused}: said, and not in the transcript yet
   open: null, // the answer that is being written: {replyId, replyTo, text}
   marks: new Map(), // message key → latest mark
@@ -111,8 +113,10 @@ const fellBack = new Set();
 function noticed(data) {
   if (data.data.reset || data.data.forgotten) {
     state.turns = [];
-    for (const kept of [state.notices, state.waiting, state.marks]) kept.clear();
+    for (const kept of [state.notices, state.echoes, state.waiting, state.marks]) kept.clear();
   }
+  // Shown at once; the transcript that follows says the same. A refusal names a version that does not answer.
+  if (data.data.version && data.data.reason === undefined) state.version = data.data.version;
   state.notices.set(data.message_key, data);
   if (data.data.problem) {
     if (state.open?.text === "") state.open = null;
@@ -142,6 +146,7 @@ async function refresh() {
     state.notices = new Map(facts.notices.map((notice) => [notice.message_key, notice]));
     state.consent = facts.consent;
     state.version = facts.version_name;
+    state.isKnown = facts.person_id !== null;
     state.isLoaded = true;
     forgetShown();
     draw();
@@ -178,6 +183,7 @@ function items() {
   for (const [key, message] of state.waiting) {
     if (message.isRefused) shown.push({ ...waitingItem(key), remark: "not answered", at: message.at });
   }
+  for (const [key, echo] of state.echoes) shown.push({ key: `e:${key}`, kind: "turn", role: "user", ...echo });
   shown.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
   for (const item of attached) {
     const place = shown.findIndex((one) => one.key === `c:${item.completionId}`);
@@ -222,8 +228,15 @@ function noticeItem(notice) {
   return {
     key: `n:${notice.message_key}`, kind: "notice", at: notice.at, text: notice.text, buttons: notice.buttons, pressed: notice.pressed,
     messageKey: notice.message_key, completionId: facts.completion_id, attached: isOnAnswer, problem: Boolean(facts.problem),
-    download: Boolean(facts.file_name),
+    download: Boolean(facts.file_name), isPast: facts.said === undefined ? "" : past(facts.version),
   };
+}
+
+/** Why the buttons under a lesson's notice do nothing any more; "" while it is the last lesson. */
+function past(version) {
+  if (version === undefined || version === state.version) return "";
+  const number = (name) => Number(name.split(".v")[1] ?? 0);
+  return number(version) > number(state.version) ? "undone" : "not the last lesson any more";
 }
 
 function draw() {
@@ -244,6 +257,10 @@ function draw() {
   by("version-state").replaceChildren(...(isBase ? ["The base model answers you: nothing is learned yet."] : versionLine()));
   by("undo").disabled = isBase;
   by("compare").disabled = isBase;
+  by("export").setAttribute("aria-disabled", String(!state.isKnown));
+  by("export").title = state.isKnown ? "" : "Nothing is stored about you yet.";
+  if (state.isKnown) by("export").href = "/api/export";
+  else by("export").removeAttribute("href");
 }
 
 function versionLine() {
@@ -325,12 +342,21 @@ async function say(text, key) {
 async function command(line, key) {
   const [name] = line.split(/\s+/);
   const argument = line.slice(name.length).trim();
+  echo(`/${line}`, key);
   if (name === "stop") return send("stopped", {}, key);
   if (name === "compare") {
     await compare(argument || lastQuestion());
     return true;
   }
   return send("commanded", { command: name, argument }, key);
+}
+
+/** What was typed stays in sight, after all that is there. */
+function echo(text, key) {
+  const at = items().reduce((latest, item) => (item.at > latest ? item.at : latest), "");
+  state.echoes.set(key, { text, at });
+  draw();
+  log.toEnd();
 }
 
 function lastQuestion() {

@@ -73,6 +73,7 @@ class Bot:
             await writer.write(event.text)
         self._n_answers += 1
         text = "echo: " if reason == "abort" else f"echo: {event.text}"
+        reason = "length" if event.text == "too much" else reason
         data: dict[str, object] = {"finish_reason": reason}
         await writer.finish(Reply(text=text, completion_id=self._n_answers, version_name="p1.v3", data=data))
         if event.text == "hello":

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from claasbot.chat.terminal import chat_in_terminal
-from claasbot.domain.conversation import Commanded, Pressed, Said, Stopped
+from claasbot.domain.conversation import Button, Commanded, Pressed, Reply, Said, Stopped
 from claasbot.errors import ChatError
 
 from .conftest import person_at_the_terminal
@@ -78,23 +78,38 @@ async def test_the_consent_card_can_be_answered(bot, terminal):
 async def test_marks_and_notices_come_by_themselves(bot, terminal):
     terminal.type("hello\n")
     await terminal.see("(p1.v3)")
-    for mark, words in (("noted", "noted"), ("queued", "learning…")):
+    for mark, words in (("noted", "noted"), ("queued", "learning…"), (None, "taken back")):
         await bot.console.mark(bot.console.address, "1", mark)
         await terminal.see(f"* {words}")
 
 
-async def test_two_versions_are_compared(bot, terminal):
-    await person_at_the_terminal(bot)
-    terminal.type("/compare What is rain?\n")
+async def test_two_versions_are_compared_by_the_bot(bot, terminal):
+    terminal.type("/compare What is rain?\n/compare\n")
     terminal.hang_up()
-    screen = await terminal.end()
-    assert "[before: base] What is rain? by base\n" in screen and "[now: p1.v1] What is rain? by p1.v1\n" in screen
+    assert (await terminal.end()).count("* did compare") == 2
+    assert [event.argument for event in bot.accepted] == ["What is rain?", ""]
+
+
+async def test_see_difference_is_a_button_like_any_other(bot, terminal):
+    terminal.type("hello\n")
+    await terminal.see("/1 Yes, learn from me")
+    buttons = (Button(label="See difference", action="compare"), Button(label="Undo", action="undo:3"))
+    learned = Reply(text="Learned.", notice=True, buttons=buttons, data={"said": "shorter"})
+    await bot.console.send(bot.console.address, learned)
+    await terminal.see("/1 See difference   /2 Undo")
+    terminal.type("/1\n")
+    await terminal.see("* did compare")
+    assert isinstance(bot.accepted[-1], Pressed)
+
+
+async def test_an_answer_that_was_cut_says_so(bot, terminal):
+    terminal.type("too much\n")
+    await terminal.see("echo: too much\n     (p1.v3, cut at the length limit)\n")
 
 
 async def test_what_the_api_refuses_is_shown(bot, terminal):
-    terminal.type("/compare anything\n")
-    terminal.hang_up()
-    assert "* Nothing is stored about you yet" in await terminal.end()
+    terminal.type("/export\n")
+    await terminal.see("* Nothing is stored about you yet")
 
 
 async def test_an_export_is_saved_here_and_never_over_a_file(bot, terminal, tmp_path, monkeypatch):
@@ -105,7 +120,7 @@ async def test_an_export_is_saved_here_and_never_over_a_file(bot, terminal, tmp_
     (folder / "claasbot-p1.json").write_text("mine")
     terminal.type("/export\n")
     terminal.hang_up()
-    assert "saved as claasbot-p1-2.json" in await terminal.end()
+    assert f"saved as {folder}/claasbot-p1-2.json" in await terminal.end()
     assert (folder / "claasbot-p1.json").read_text() == "mine"
     assert stat.S_IMODE((folder / "claasbot-p1-2.json").stat().st_mode) == 0o600
     assert list(tmp_path.glob("*.json")) == []  # `../` in a name leads nowhere
@@ -156,7 +171,7 @@ async def test_a_notice_does_not_tear_the_prompt(bot, tty):
 
 
 async def test_without_a_bot_it_says_how_to_start_one(tmp_path):
-    with pytest.raises(ChatError, match="start it with `claasbot run`"):
+    with pytest.raises(ChatError, match=r"start it with `.*claasbot run`"):
         await chat_in_terminal(tmp_path / "none.sock", input_fd=0)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from claasbot.domain.gate import Canary, Limits, judge_canary, judge_training
+from claasbot.domain.gate import Canary, Limits, is_mostly_repetition, judge_canary, judge_training, repeated_share
 from claasbot.domain.job import ExperienceScore, TrainingResult
 
 LIMITS = Limits()
@@ -61,3 +61,35 @@ def test_a_loop_and_silence_are_refused():
         "a sample answer repeats itself",
     )
     assert judge_canary(replace(SERVED, samples=("", " ")), LIMITS).reasons == ("sample answers are empty",)
+
+
+def test_answers_that_collapsed_are_refused_and_may_be_tried_smaller():
+    collapsed = judge_canary(replace(SERVED, explanation="Aw, wow."), LIMITS)
+    assert collapsed.reasons == ("the answer to a question that asks how has 2 words, at least 3",)
+    assert collapsed.can_retry_smaller
+    assert judge_canary(replace(SERVED, explanation="Boil it briefly."), LIMITS).passed
+    assert judge_canary(replace(SERVED, explanation=""), replace(LIMITS, min_explanation_words=0)).passed
+
+
+def test_a_sentence_in_a_script_without_blanks_is_no_collapse():
+    assert judge_canary(replace(SERVED, explanation="先把水烧开。"), LIMITS).passed
+    assert not judge_canary(replace(SERVED, explanation="好。"), LIMITS).passed
+
+
+def test_a_loop_in_the_explanation_is_refused_too():
+    assert not judge_canary(replace(SERVED, explanation=" ".join(["so it goes"] * 12)), LIMITS).passed
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "is_mostly"),
+    [
+        ("too short too short too short", 0.0, False),
+        # 12 words, ten 3-grams of which three are distinct
+        (" ".join(["so it goes"] * 4), 0.7, True),
+        # 14 words, twelve 3-grams: a b c d twice gives two repeats
+        ("a b c d e f g h a b c d i j", 2 / 12, False),
+    ],
+)
+def test_how_much_of_an_answer_is_repetition(text, share, is_mostly):
+    assert repeated_share(text) == pytest.approx(share)
+    assert is_mostly_repetition(text) is is_mostly

@@ -1,6 +1,6 @@
 import pytest
 
-from claasbot.domain.remark import is_remark
+from claasbot.domain.remark import is_reason, is_remark
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,34 @@ def test_words_about_the_answer_are_a_remark(text):
 )
 def test_talk_is_no_remark(text):
     assert not is_remark(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You went on and on.",
+        "It names the wrong river",
+        "no numbers, please",
+        "Just say Paris",
+        "Write less.",
+        "boring",
+    ],
+)
+def test_after_what_was_wrong_any_short_statement_is_a_reason(text):
+    assert is_reason(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "What is snow?",
+        "and how do I boil an egg",
+        "Tell me a joke.",
+        "Ok, list three fruits",
+        "word " * 26,
+        "Hello",
+    ],
+)
+def test_another_request_is_no_reason(text):
+    assert not is_reason(text)

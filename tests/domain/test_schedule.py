@@ -73,3 +73,11 @@ def test_a_decision_is_right_now_or_names_the_moment(people):
 
 def test_failures_back_off_up_to_a_minute():
     assert [back_off_s(n) for n in (1, 2, 3, 7, 50)] == [1, 2, 4, 60, 60]
+
+
+def test_nobody_gets_more_lessons_than_the_host_gives():
+    rules = Rules(debounce_s=0, lessons_per_day=2)
+    had_two = Waiting(person_id=1, n_queued=1, newest_at=NOW, last_job_at=None, n_today=2)
+    assert isinstance(decide((had_two,), NOW, rules), Wait)
+    had_one = Waiting(person_id=1, n_queued=1, newest_at=NOW, last_job_at=None, n_today=1)
+    assert isinstance(decide((had_two, had_one), NOW, rules), Train)

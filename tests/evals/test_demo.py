@@ -18,7 +18,7 @@ SUITE = Suite(
 
 def obeys_when_taught(messages: tuple[Message, ...], model: str) -> str:
     """Person 1 is the first of the arms, who says the preference; a base model rambles."""
-    return "Yes." if model.startswith("p1.") else "Well. That depends. " * 3
+    return "Yes, it is." if model.startswith("p1.") else "Well. That depends. " * 3
 
 
 async def test_each_arm_is_taught_and_scored_apart(tmp_path, settings, store):

@@ -263,7 +263,12 @@ async def test_people_go_on_being_answered_while_a_lesson_runs(world):
 
 @pytest.mark.parametrize(
     ("name", "argument", "words"),
-    [("feedback", "  ", "empty"), ("correct", "", "empty"), ("feedback", "x" * 3000, "3,000"), ("dance", "", "/help")],
+    [
+        ("feedback", "  ", "empty"),
+        ("correct", "", "/correct Paris."),
+        ("feedback", "x" * 3000, "3,000"),
+        ("dance", "", "/help"),
+    ],
 )
 async def test_bad_commands_get_one_clear_sentence(world, name, argument, words):
     await world.chat.say("ada", "What is rain?")
@@ -387,7 +392,7 @@ async def test_the_undo_button_of_a_lesson_takes_back_that_lesson_only(world):
     ]
     assert "not the last one" in (await world.chat.press("ada", undo[0])).text
     assert "p1.v1" in (await world.chat.press("ada", undo[1])).text
-    assert "not the last one" in (await world.chat.press("ada", undo[1])).text
+    assert "undone already" in (await world.chat.press("ada", undo[1])).text
     assert (await world.chat.say("ada", "Hm?")).version_name == "p1.v1"
 
 
@@ -448,3 +453,104 @@ async def test_a_job_folder_that_cannot_be_written_is_a_failed_attempt_not_a_stu
 
 async def _no_wait() -> None:
     await asyncio.sleep(0)
+
+
+def marks(world, key):
+    return [shown.mark for shown in world.chat.shown if shown.kind == "mark" and shown.message_key == key]
+
+
+async def learning(world, command="feedback", words="Shorter."):
+    """A lesson that runs until the event is set; the key of the message that it is about."""
+    reply, hold = await world.chat.say("ada", "What is rain?"), asyncio.Event()
+    world.engine.faults.before_step = hold.wait
+    await world.chat.command("ada", command, words, str(reply.completion_id))
+    await world.chat.wait_mark(str(reply.completion_id), "queued")
+    return str(reply.completion_id), hold
+
+
+async def test_opting_out_during_a_lesson_takes_its_mark_off_and_says_what_was_dropped(world):
+    await world.chat.command("ada", "optin")
+    key, hold = await learning(world, "correct", "Falling water.")
+    out = await world.chat.command("ada", "optout")
+    assert "Not yet learned, and dropped: 1 remark of yours." in out.text
+    hold.set()
+    await world.cycle.settled()
+    assert marks(world, key)[-1] is None
+    assert "dropped" not in (await world.chat.command("ada", "optout")).text
+    assert (await world.chat.say("ada", "Hm?")).version_name == "base"
+
+
+async def test_undo_during_a_lesson_says_that_it_begins_again_and_it_does(world):
+    assert await world.taught() == "p1.v1"
+    key, hold = await learning(world)
+    undone = await world.chat.command("ada", "undo")
+    assert undone.text == "Undone: the base model answers you now. What I am learning now begins again from there."
+    hold.set()
+    await world.chat.wait_mark(key, "learned")
+    assert (await world.chat.say("ada", "Hm?")).version_name == "p1.v3"
+
+
+async def test_undo_before_the_first_lesson_is_learned_says_what_is_under_way(world):
+    await world.chat.command("ada", "optin")
+    key, hold = await learning(world)
+    assert "can be undone once it is learned" in (await world.chat.command("ada", "undo")).text
+    hold.set()
+    await world.chat.wait_mark(key, "learned")
+
+
+async def test_an_undone_lesson_loses_its_mark_and_its_button_says_so(world):
+    await world.taught()
+    notice = next(reply for reply in world.chat.said_to("ada", "notice") if "Learned from your note" in reply.text)
+    await world.chat.command("ada", "undo")
+    await world.cycle.settled()
+    assert marks(world, "1")[-1] is None
+    pressed = await world.chat.press("ada", notice.buttons[1].action)
+    assert pressed.text == "That lesson is undone already: the base model answers you."
+    assert await world.taught(said="In verse.") == "p1.v2"
+    assert "undone already: p1.v2" in (await world.chat.press("ada", notice.buttons[1].action)).text
+
+
+async def test_feedback_withdrawn_during_its_lesson_loses_its_mark(world):
+    await world.chat.command("ada", "optin")
+    key, hold = await learning(world)
+    await world.store.run(lessons.withdraw_waiting, int(key), "its message was deleted", world.cycle.clock())
+    hold.set()
+    await world.cycle.settled()
+    assert marks(world, key)[-1] is None
+
+
+async def test_a_correction_is_called_one(world):
+    await world.chat.command("ada", "optin")
+    key, hold = await learning(world, "correct", "Falling water.")
+    hold.set()
+    await world.chat.wait_mark(key, "learned")
+    await world.cycle.settled()
+    told = world.chat.said_to("ada", "notice")[-1].text
+    assert told == "Learned from your correction “Falling water.”: p1.v1 answers now."
+
+
+async def test_praise_is_kept_in_plain_words(world):
+    await world.chat.say("ada", "What is rain?")
+    said = (await world.chat.command("ada", "good")).text
+    assert said == "Noted: I keep it up. There is nothing to change, so nothing is trained."
+
+
+async def test_an_answer_that_repeats_itself_is_said_to_once_per_conversation(world):
+    loop = " ".join(["so it goes"] * 12)
+    for question in (loop, "And snow?", loop):
+        await world.chat.say("ada", question)
+    await world.cycle.settled()
+    told = [notice for notice in world.chat.said_to("ada", "notice") if "I am repeating myself" in notice.text]
+    assert [notice.text for notice in told] == ["I am repeating myself; /reset begins anew."]
+
+
+async def test_a_version_whose_answers_collapse_is_not_promoted(world):
+    def collapsed(messages, model):
+        return "Aw, wow." if model != "scripted" and "egg" in messages[-1].content else None
+
+    world.server.rules = (collapsed, *world.server.rules)
+    await world.chat.command("ada", "optin")
+    reply = await world.chat.say("ada", "What is rain?")
+    await world.chat.command("ada", "feedback", "Shorter.", str(reply.completion_id))
+    await world.chat.wait_mark(str(reply.completion_id), "refused")
+    assert world.engine.seen.ran[-1].recipe.n_steps == 1

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +10,7 @@ from claasbot.domain.conversation import Commanded, Reacted, Reply, Said
 from claasbot.domain.quiet import QuietHours
 from claasbot.services.telling import Telling
 from claasbot.settings import Settings
-from claasbot.storage import conversations, versions
+from claasbot.storage import conversations, lessons, versions
 from claasbot.storage.rows import one, rows
 from tests.services.world import World, running_world
 
@@ -24,6 +24,9 @@ def settings() -> Settings:
 async def world(tmp_path, settings, store):
     async with running_world(tmp_path, settings, store, "chatter") as world:
         yield world
+
+
+WHY = "What was wrong? Pick a reason or say it."
 
 
 def marks(world: World, key: str) -> list[str | None]:
@@ -79,6 +82,29 @@ async def test_other_peoples_reactions_teach_nobody(world):
     await world.cycle.settled()
     assert await feedback(world) == []
     assert world.chat.shown[since:] == []
+
+
+async def test_a_reaction_that_is_found_again_is_one_reaction(world):
+    answer = await answered(world)
+    for _ in range(2):
+        await world.chat.react("ada", str(answer.completion_id), "👎")
+        await world.cycle.settled()
+    assert len(await feedback(world)) == 1
+    assert [notice.text for notice in world.chat.said_to("ada", "notice")].count(WHY) == 1
+
+
+async def test_forwarded_words_are_answered_and_teach_nothing(world):
+    await world.chat.command("ada", "optin")
+    address = world.chat.chat_of("ada")
+    await world.chat.post(
+        Said(address=address, account="ada", update_key="f", message_key="f", text="What is rain?", is_forwarded=True)
+    )
+    await world.cycle.settled()
+    noted = await world.chat.command("ada", "feedback", "Shorter.")
+    assert "forwarded" in noted.text
+    await world.chat.command("ada", "reset")
+    answer = await world.chat.say("ada", "What is rain?")
+    assert (await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))).data["will_teach"]
 
 
 async def test_a_reaction_before_the_answer_is_finished_is_kept(world):
@@ -295,6 +321,25 @@ async def test_where_nothing_may_be_learned_nobody_is_asked(tmp_path, store):
         assert world.chat.said_to("ada", "notice") == []
 
 
+async def test_learn_shows_what_waits_and_begins_it(tmp_path, store):
+    settings = Settings(learning={"debounce_s": 3600}, access={"mode": "open"})
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        assert "Nothing waits" in (await world.chat.command("ada", "learn")).text
+        answer = await answered(world)
+        await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
+        assert (await world.chat.command("ada", "learn")).text == "waiting: “Shorter.”"
+        assert world.engine.seen.ran == []
+        assert "I begin now" in (await world.chat.command("ada", "learn", "now")).text
+        await world.chat.wait_mark(str(answer.completion_id), "learned")
+
+
+async def test_several_lessons_are_undone_at_once(world):
+    await world.taught("ada")
+    await world.taught("ada", "In verse.")
+    assert "base model" in (await world.chat.command("ada", "undo", "2")).text
+    assert "1 to 20" in (await world.chat.command("ada", "undo", "many")).text
+
+
 async def test_learned_lists_lessons_with_their_effect(world):
     await world.taught("ada")
     told = (await world.chat.command("ada", "learned")).text
@@ -311,8 +356,78 @@ async def test_the_hosts_own_privacy_text_is_shown(tmp_path, store):
 
 async def test_replies_name_the_message_they_answer(world):
     address = world.chat.chat_of("ada")
-    await world.chat.post(Commanded(address=address, account="ada", update_key="c", command="status", own_key="m7"))
+    await world.chat.post(Commanded(address=address, account="ada", update_key="c", command="usage", own_key="m7"))
     notice = await world.chat.wait_for(lambda shown: shown.kind == "notice")
     assert notice.reply_to == "m7"
     assert notice.reply.personal
     assert replace(address, chat="x").room.chat == "x"
+
+
+async def test_who_was_asked_why_is_known_until_they_answer_or_talk_or_wait_too_long(world):
+    answer = await answered(world)
+    address, now = world.chat.chat_of("ada"), datetime.now(UTC)
+
+    async def asked(minutes: float = 0.1) -> int | None:
+        return await world.store.run(lessons.asked_why, 1, address, now + timedelta(minutes=minutes))
+
+    assert await asked() is None
+    await world.chat.command("ada", "bad", "", str(answer.completion_id))
+    assert await asked() == answer.completion_id
+    assert await asked(minutes=5.5) is None
+    assert await world.store.run(lessons.asked_why, 2, address, now) is None
+    assert await world.store.run(lessons.asked_why, 1, world.chat.chat_of("bob"), now) is None
+
+    await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
+    assert await asked() is None
+
+
+@pytest.mark.parametrize("how", ["taken back", "talked on"])
+async def test_nobody_is_asked_why_any_more_once_they_moved_on(world, how):
+    answer = await answered(world)
+    await world.chat.react("ada", str(answer.completion_id), "👎")
+    await world.cycle.settled()
+    if how == "taken back":
+        await world.chat.react("ada", str(answer.completion_id), "👎", removed=True)
+    else:
+        await world.chat.say("ada", "What is snow?")
+    await world.cycle.settled()
+    assert await world.store.run(lessons.asked_why, 1, world.chat.chat_of("ada"), datetime.now(UTC)) is None
+
+
+async def test_a_thumb_with_words_is_listed_as_one(world):
+    answer = await answered(world)
+    await world.chat.command("ada", "bad", "", str(answer.completion_id))
+    assert [row["has_words"] for row in await world.store.run(lessons.feedback_list)] == [0]
+    await world.chat.press("ada", f"reason:too_long:{answer.completion_id}")
+    assert {row["kind"]: row["has_words"] for row in await world.store.run(lessons.feedback_list)}["thumbs_down"] == 1
+
+
+async def test_asked_what_was_wrong_the_next_message_is_the_reason_and_is_answered_too(world):
+    answer = await answered(world)
+    await world.chat.command("ada", "bad", "", str(answer.completion_id))
+    reply = await world.chat.say("ada", "You went on and on.")
+    await world.cycle.settled()
+    assert "You went on and on." in reply.text
+    assert (await feedback(world))[-1] == ("text", "You went on and on.", False)
+    assert "You went on and on." in world.engine.seen.ran[0].experiences[0].teacher_messages[-1].content
+    await world.chat.say("ada", "I like trains.")
+    assert len(await feedback(world)) == 2
+
+
+async def test_taking_the_thumb_back_takes_the_reason_that_was_said_too(world):
+    await world.cycle.set_paused(True)
+    answer = await answered(world)
+    await world.chat.react("ada", str(answer.completion_id), "👎")
+    await world.cycle.settled()
+    await world.chat.say("ada", "You went on and on.")
+    await world.chat.react("ada", str(answer.completion_id), "👎", removed=True)
+    await world.cycle.settled()
+    assert [row[2] for row in await feedback(world)] == [True, True]
+
+
+async def test_another_question_is_no_reason(world):
+    answer = await answered(world)
+    await world.chat.command("ada", "bad", "", str(answer.completion_id))
+    await world.chat.say("ada", "What is snow?")
+    await world.cycle.settled()
+    assert [row[0] for row in await feedback(world)] == ["thumbs_down"]

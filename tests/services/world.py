@@ -15,6 +15,8 @@ from claasbot.chat.console import ConsoleChat
 from claasbot.domain.adapter import AdapterVersion
 from claasbot.engines.dry_run import DryRunEngine
 from claasbot.inference.scripted import ScriptedServer, toy_logprobs
+from claasbot.ports import ChatClient
+from claasbot.services.clock import Clock, utc_now
 from claasbot.services.cycle import Cycle, Outside
 from claasbot.services.health import Light
 from claasbot.settings import Settings
@@ -75,8 +77,11 @@ class running_world:
         store: Store,
         platform: str = "console",
         *,
+        client: ChatClient | None = None,
         base_model: str = "scripted",
+        clock: Clock = utc_now,
     ) -> None:
+        """`client`: instead of the console, which then is of no use."""
         chat, server = ConsoleChat(platform), ScriptedServer(base_model=base_model)
         engine = DryRunEngine(toy_logprobs)
 
@@ -88,10 +93,10 @@ class running_world:
             return sha256_of(data / version.folder / WEIGHTS)
 
         outside = Outside(
-            store=store, server=server, engine=engine, clients=(chat,), data=data,
+            store=store, server=server, engine=engine, clients=(client or chat,), data=data,
             restart_server=restart, expected_checksum=expected, lights=_no_lights,
         )  # fmt: skip
-        cycle = Cycle(outside, cycle_rules(settings))
+        cycle = Cycle(outside, cycle_rules(settings), clock)
         self.world = World(chat=chat, server=server, engine=engine, store=store, cycle=cycle, data=data)
 
     async def __aenter__(self) -> World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -164,3 +165,13 @@ async def test_the_access_log_has_no_tokens_and_no_texts(site, caplog):
     await site.http.get("/people/1?note=hush")
     assert "GET /sign-in 200" in caplog.text and "GET /people/{person_id} 404" in caplog.text
     assert link.partition("token=")[2] not in caplog.text and "hush" not in caplog.text
+
+
+async def test_an_abandoned_lesson_has_the_same_word_on_every_page(site):
+    await site.parts.store.run(learned, "shorter", verdict=("its parent was undone meanwhile",))
+    await site.parts.store.run(lambda db: db.conn.execute("UPDATE job SET state = 'abandoned'"))
+    for path in ("/lessons", "/people/1"):
+        words = re.findall(r'class="chip state-(\w+)"', await site.page(path))
+        assert "abandoned" in words, path
+    versions = (await site.page("/people/1")).partition('aria-labelledby="lessons"')[0]
+    assert "rejected" not in versions
