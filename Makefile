@@ -14,7 +14,7 @@ ifeq ($(filter cpu gpu,$(ACCELERATOR)),)
 $(error CLAASBOT_ACCELERATOR is "$(ACCELERATOR)", expected cpu or gpu)
 endif
 
-.PHONY: help install tools model run demo check test test-unit test-real chromium lock clean
+.PHONY: help install tools model run demo check test test-unit test-real load chromium lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ test-unit: tools chromium ## Run the tests that need no server and no model
 
 test-real: tools chromium model ## Run the tests with a real server and a real model
 	$(BIN)/python -m pytest tests/real
+
+load: tools ## Print how a simulated Telegram is served: 200 chats at once, then a day in fast-forward
+	$(BIN)/python -m tests.chat.load
+	$(BIN)/python -m tests.chat.soak
 
 model: install ## Prepare the embedded base model
 	$(BIN)/python -m claasbot.training.prepare --to $(DATA)/models/SmolLM2-135M-Instruct

@@ -110,6 +110,26 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
+def copy(folder: Path, to: Path) -> Manifest:
+    """A copy whose bytes are checked, under its final name when it is whole. Raises AdapterDamaged.
+
+    A whole copy that is there already stays.
+    """
+    if to.exists():
+        return verify(to)
+    if not folder.exists():
+        raise AdapterDamaged(f"there is no version folder {folder}; roll back to an earlier version")
+    staged = stage(to)
+    for path in folder.iterdir():
+        shutil.copyfile(path, staged / path.name)
+        fsync(staged / path.name)
+    manifest = verify(staged)
+    fsync(staged)
+    staged.rename(to)
+    fsync(to.parent)
+    return manifest
+
+
 def remove(folder: Path) -> None:
     """Delete a folder. A crash leaves no half of it under its final name, and the next call deletes what is left."""
     doomed = folder.with_name(f".{folder.name}.doomed")

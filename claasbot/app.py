@@ -403,6 +403,7 @@ def _web_parts(
         train_now=cycle.learning.train_now,
         let_in=cycle.admitting.let_in,
         requeue=cycle.learning.requeue,
+        backup=cycle.backup,
         webhooks=webhooks,
         session_hours=settings.session_hours,
         host_names=settings.host_names,

@@ -46,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "sign-in", _sign_in, "print a new link to the dashboard of the running bot")
     pair = _add(commands, "pair", _pair, "list strangers who wrote to the running bot, or let one in by the code")
     pair.add_argument("code", nargs="?", help="the code that the stranger was told; none: list who waits")
+    backup = _add(commands, "backup", _backup, "copy the database and all versions, also while the bot runs")
+    backup.add_argument("to", type=Path, help="a folder that does not exist yet")
+    restore = _add(commands, "restore", _restore, "put a backup into a data folder that has no database")
+    restore.add_argument("backup", type=Path, help="the folder that `claasbot backup` made")
     demo = _add(commands, "demo", _demo, "watch scripted people teach the real stack, beside two control groups")
     demo.add_argument(
         "--seeds", type=_positive, default=1, help="how often to repeat it with other people (default: 1)"
@@ -120,6 +124,26 @@ def _pair(arguments: argparse.Namespace) -> int:
         return 0
     for line in asyncio.run(strangers(data.socket)):
         print(line)
+    return 0
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from claasbot import settings
+    from claasbot.hosting import back_up
+
+    contents = asyncio.run(back_up(settings.load(arguments.config), arguments.to.absolute()))
+    print(f"{arguments.to}: the database and {len(contents.folders)} versions.")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from claasbot import settings
+    from claasbot.hosting import put_back
+
+    chosen = settings.load(arguments.config)
+    contents = put_back(chosen, arguments.backup)
+    print(f"{chosen.data}: the database of {contents.made_at[:16]} and {len(contents.folders)} versions.")
+    print("Whoever was forgotten since then is back: forget them again.")
     return 0
 
 

@@ -25,7 +25,10 @@ from claasbot.errors import BadInput, NotFound
 from claasbot.inference.isolation import CPU_PLUGIN
 from claasbot.inference.probe import probe
 from claasbot.own_command import own_command
+from claasbot.services.backing_up import Contents, backup, restore
+from claasbot.services.clock import utc_now
 from claasbot.settings import Settings
+from claasbot.storage.store import Store
 
 _LOG_BYTES = 8 * 1024 * 1024
 
@@ -96,6 +99,30 @@ async def let_in(socket: Path, code: str) -> str:
     """Raises NotFound when no bot runs, BadInput for a code that nobody has."""
     found = await _ask(socket, "POST", "/api/pair", {"code": code})
     return f"{found['name']} ({found['platform']}) is let in{', and told so' if found['is_told'] else ''}."
+
+
+async def back_up(settings: Settings, to: Path) -> Contents:
+    """By the running bot, or with the data folder's lock where none runs. `to` is absolute. Raises BadInput."""
+    data = DataFolder(root=settings.data.absolute())
+    if data.is_locked():
+        facts = await _ask(data.socket, "POST", "/api/backup", {"to": str(to)})
+        return Contents(**{**facts, "folders": tuple(facts["folders"])})
+    if not data.database.is_file():
+        raise NotFound(f"there is no database in {data.root}; set CLAASBOT_DATA to the folder of your bot")
+    with data.lock():
+        store = Store(data.database)
+        await store.open()
+        try:
+            return await backup(store, data.root, to, utc_now)
+        finally:
+            await store.close()
+
+
+def put_back(settings: Settings, backup_folder: Path) -> Contents:
+    """A backup into an empty data folder that no bot uses. Raises BadInput, AdapterDamaged, StoreError."""
+    data = DataFolder(root=settings.data.absolute())
+    with data.lock():
+        return restore(backup_folder.absolute(), data.root)
 
 
 async def _ask(socket: Path, method: str, path: str, body: dict[str, str] | None = None) -> Any:

@@ -19,6 +19,7 @@ from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
 from claasbot.services.admin_commands import AdminCommands
 from claasbot.services.admitting import Admitting
 from claasbot.services.answering import Answering, ChatRules
+from claasbot.services.backing_up import Contents, backup
 from claasbot.services.clock import Clock, utc_now
 from claasbot.services.commands import Commands
 from claasbot.services.compare_commands import CompareCommands
@@ -173,6 +174,9 @@ class Cycle:
     async def set_paused(self, paused: bool) -> None:
         await self.store.run(switches.set_switch, switches.LEARNING, "paused" if paused else "on", self.clock())
         self.store.stages.experience.set()
+
+    async def backup(self, to: Path) -> Contents:
+        return await backup(self.store, self.outside.data, to, self.clock)
 
     async def close(self) -> None:
         await self.serving.close()

@@ -27,6 +27,8 @@ Access = Literal["public", "signed-in", "owner-socket", "webhook"]
 ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/static/{name}"): "public",
     ("GET", "/sign-in"): "public",
+    ("GET", "/healthz"): "public",
+    ("GET", "/readyz"): "public",
     ("POST", "/sign-in"): "public",
     ("POST", "/sign-out"): "signed-in",
     ("GET", "/"): "signed-in",
@@ -51,6 +53,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/api/pair"): "signed-in",
     ("POST", "/telegram/{account}"): "webhook",
     ("POST", "/api/sign-in-link"): "owner-socket",
+    ("POST", "/api/backup"): "owner-socket",
 }
 
 COOKIE = "claasbot_session"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -147,6 +148,15 @@ async def post_pair(request: web.Request) -> web.StreamResponse:
     stranger, is_told = await request.app[PARTS].let_in(code, f"{visitor.kind}:{visitor.account}")
     facts = {"name": stranger.display_name, "platform": stranger.address.platform, "is_told": is_told}
     return _done(request, "/door", facts)
+
+
+async def post_backup(request: web.Request) -> web.StreamResponse:
+    """Into a folder of the owner's choice, as an absolute path."""
+    given = await _json(request)
+    to = given.get("to") if isinstance(given, dict) else None
+    if not isinstance(to, str) or not Path(to).is_absolute():
+        raise BadInput('Give {"to": "/an/absolute/path"}: a folder that does not exist yet.')
+    return web.json_response(asdict(await request.app[PARTS].backup(Path(to))))
 
 
 async def post_requeue(request: web.Request) -> web.StreamResponse:

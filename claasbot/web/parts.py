@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from claasbot.services.backing_up import Contents
 from claasbot.services.clock import Clock
 from claasbot.services.comparing import Compared
 from claasbot.services.health import Status
@@ -42,6 +44,8 @@ class WebParts:
     """(code, who let them in) → the stranger, and whether they could be told."""
     requeue: Callable[[int, int], Awaitable[None]]
     """(person id, experience id): parked feedback waits for a lesson again."""
+    backup: Callable[[Path], Awaitable[Contents]]
+    """Copies database and versions into a new folder."""
     session_hours: float
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     """Telegram's updates by bot account: (update, secret) → whether it was taken."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from claasbot.errors import PortInUse, SettingsError
-from claasbot.web import api, dashboard, pages, sign_in, webhook
+from claasbot.web import api, dashboard, pages, probes, sign_in, webhook
 from claasbot.web.access import add_headers, guard
 from claasbot.web.parts import PARTS, WebParts
 from claasbot.web.problems import MAX_BODY_BYTES, access_log, problems
@@ -20,6 +20,8 @@ _SHUTDOWN_S = 3.0
 
 ROUTES: tuple[web.RouteDef, ...] = (
     web.get("/static/{name}", pages.serve_static, allow_head=False),
+    web.get("/healthz", probes.healthz, allow_head=False),
+    web.get("/readyz", probes.readyz, allow_head=False),
     web.get("/sign-in", sign_in.show, allow_head=False),
     web.post("/sign-in", sign_in.spend),
     web.post("/sign-out", sign_in.sign_out),
@@ -43,6 +45,7 @@ ROUTES: tuple[web.RouteDef, ...] = (
     web.get("/door", dashboard.door, allow_head=False),
     web.get("/api/strangers", api.get_strangers, allow_head=False),
     web.post("/api/pair", api.post_pair),
+    web.post("/api/backup", api.post_backup),
     web.post("/api/people/{person_id}/feedback/{experience_id}/requeue", api.post_requeue),
     web.post("/telegram/{account}", webhook.receive),
 )

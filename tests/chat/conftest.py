@@ -128,6 +128,7 @@ def _parts(bot: Bot) -> WebParts:
         train_now=nothing,  # type: ignore[arg-type]
         let_in=nothing,  # type: ignore[arg-type]
         requeue=nothing,  # type: ignore[arg-type]
+        backup=nothing,  # type: ignore[arg-type]
         session_hours=1,
     )
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from claasbot.domain.conversation import ChatAddress, ChatEvent
+from claasbot.services.backing_up import Contents
 from claasbot.services.comparing import Compared
 from claasbot.services.health import Light, Queues, Status
 from claasbot.storage.accounts import Stranger
@@ -102,6 +104,10 @@ class Site:
     async def _requeue(self, person_id: int, experience_id: int) -> None:
         self._call("requeue", person_id, experience_id)
 
+    async def _backup(self, to: Path) -> Contents:
+        self._call("backup", to)
+        return Contents(made_at="", database_sha256="", folders=())
+
     async def _webhook(self, update: Mapping[str, Any], secret: str | None) -> bool:
         self._call("webhook", update)
         return secret == "the secret"
@@ -123,6 +129,7 @@ class Site:
             train_now=self._train_now,
             let_in=self._let_in,
             requeue=self._requeue,
+            backup=self._backup,
             webhooks={"42": self._webhook},
             session_hours=10,
             host_names=("bot.example.org",),

@@ -123,3 +123,9 @@ async def test_stopping_does_not_wait_for_open_tabs(stranger, socket_path):
             stream = await session.get("/api/stream")
             assert await stream.content.readuntil(b"\n\n")
         assert stream.status == 200
+
+
+async def test_probes_say_which_part_is_down_and_need_no_session(stranger):
+    assert await (await stranger.http.get("/healthz")).json() == {"ok": True}
+    answer = await stranger.http.get("/readyz")
+    assert (answer.status, await answer.json()) == (503, {"ready": False, "down": ["trainer"]})

@@ -23,6 +23,7 @@ Outcome = Literal["shown", "dropped", "over", "no drafts"]
 
 _DRAFT_S = 0.5
 _MOST_DRAFT_S = 4.0
+_DRAFT_RECOVERS = 0.9
 _EDIT_S = 1.0
 _GROUP_EDIT_S = 3.0
 _UNITS_PER_SECOND_MORE = 1000
@@ -35,7 +36,7 @@ class DraftSupport:
     is_offered: bool = True
     has_worked: bool = False
     pause_s: float = _DRAFT_S
-    """Longer after each 429: how many drafts Telegram takes is written nowhere."""
+    """Twice as long after each 429, and a little shorter after each draft that Telegram took: its limit is secret."""
 
 
 class DraftPreview:
@@ -72,6 +73,7 @@ class DraftPreview:
         if sent is None:
             return "dropped"
         self._is_shown = self._support.has_worked = True
+        self._support.pause_s = max(_DRAFT_S, _DRAFT_RECOVERS * self._support.pause_s)
         return "shown"
 
 

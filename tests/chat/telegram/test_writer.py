@@ -269,6 +269,23 @@ async def test_after_flood_control_there_are_no_more_previews_and_the_answer_com
     assert len(fake.calls_of("sendMessageDraft")) == 2
 
 
+async def test_after_flood_control_drafts_slow_down_and_come_back_to_their_pace(fake, bot, chat):
+    writer = await opened(bot, chat)
+    fake.fail_next("sendMessageDraft", 429, retry_after=1)
+    await writer.write(REST)
+    bot.clock.advance(1)
+    await fake.until(lambda: fake.refusals)
+    elsewhere = fake.private_chat(fake.person("Bob"))
+    later = await opened(bot, elsewhere)
+    assert 0.5 < bot.clock.sleeps_for()[0] <= 1
+    for number in range(8):
+        bot.clock.advance(bot.clock.sleeps_for()[0])
+        await later.write(f" Drop {number}.")
+        await fake.until(lambda n=number: elsewhere.draft.text.endswith(f"Drop {n}."))
+        await pause(bot)
+    assert bot.clock.sleeps_for() == [0.5]
+
+
 async def test_the_answer_waits_out_its_own_flood_control_and_becomes_the_preview(fake, bot, group):
     writer = await opened(bot, group)
     fake.fail_next("editMessageText", 429, retry_after=40, times=2)
