@@ -21,10 +21,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from claasbot.adapter_checksum import expected_checksum
 from claasbot.base_model import find_model
+from claasbot.chat.discord import tokens as discord_tokens
+from claasbot.chat.telegram import tokens as telegram_tokens
 from claasbot.children import Child
 from claasbot.data_folder import EMBEDDED_MODEL, DataFolder
+from claasbot.doctor import Accounts
 from claasbot.domain.adapter import AdapterVersion
 from claasbot.domain.experience import Trainable
 from claasbot.domain.quiet import quiet_hours
@@ -35,10 +40,10 @@ from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import Mount, VllmServer
 from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
 from claasbot.services.admin_commands import HELP as ADMIN_HELP
-from claasbot.services.answering import ChatRules
 from claasbot.services.clock import utc_now
 from claasbot.services.commands import ALIASES, HELP, WITH_ARGUMENT
 from claasbot.services.cycle import Cycle, CycleRules, Outside
+from claasbot.services.exchanges import ChatRules
 from claasbot.services.health import Light
 from claasbot.services.learning import LessonRules
 from claasbot.settings import DiscordSettings, Settings, TelegramSettings, WebSettings
@@ -50,8 +55,8 @@ from claasbot.web.server import WebServer, check_web_port
 from claasbot.web.sign_in import new_sign_in_link
 
 if TYPE_CHECKING:
-    from claasbot.chat.discord import DiscordChat
-    from claasbot.chat.telegram import TelegramChat
+    from claasbot.chat.discord.client import DiscordChat
+    from claasbot.chat.telegram.client import TelegramChat
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,9 @@ Say = Callable[[str], None]
 
 _GPU_MODEL = "Qwen/Qwen3-8B"
 _PROGRESS_S = 5.0
+PLATFORMS = ("telegram", "discord")
+"""Their lights begin with these names."""
+_TELEGRAM_SECRET = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's name
 AT_HOME = frozenset({"playground", "console"})
 """Platforms whose people have signed in or sit at the machine."""
 
@@ -102,7 +110,7 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
     data = DataFolder(root=settings.data.absolute())
     async with AsyncExitStack() as stack:
         stack.enter_context(data.lock())
-        _check_ports(settings)
+        _check_early(settings)
         store = Store(data.database)
         await store.open()
         stack.push_async_callback(store.close)
@@ -110,29 +118,13 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
         server, engine = await _server_and_engine(settings, data, model, stack, say)
         if not isinstance(server, LaunchedServer) and (trouble := await server.trouble()):
             say(f"server: {trouble}")
-        playground, console = Playground("playground", "main"), Playground("console", "main")
+        here = (Playground("playground", "main"), Playground("console", "main"))
         elsewhere = platforms(settings, data, store)
-
-        async def lights() -> tuple[Light, ...]:
-            return await _server_light(server), _trainer_light(engine, is_busy=cycle.handover.is_lent)
-
-        cycle = Cycle(
-            Outside(
-                store=store,
-                server=server,
-                engine=engine,
-                clients=(playground, console, *elsewhere.clients, *extra_clients),
-                data=data.root,
-                restart_server=_restarter(server),
-                expected_checksum=_checksums(data.root),
-                lights=lights,
-            ),
-            cycle_rules(settings),
-        )
+        cycle = _cycle(settings, data, store, server, engine, (*here, *elsewhere.clients, *extra_clients))
         stack.push_async_callback(cycle.close)
         await stack.enter_async_context(_task(cycle.run()))
         web = WebServer(
-            _web_parts(cycle, playground, console, elsewhere.webhooks, settings.web),
+            _web_parts(cycle, *here, elsewhere.webhooks, settings.web),
             host=settings.web.host,
             port=settings.web.port,
             socket_path=data.socket,
@@ -142,8 +134,38 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
         yield Bot(cycle=cycle, store=store, server=server, engine=engine, url=web.url)
 
 
-def _check_ports(settings: Settings) -> None:
-    """Before anything that takes long. Raises PortInUse."""
+def _cycle(
+    settings: Settings,
+    data: DataFolder,
+    store: Store,
+    server: VllmServer,
+    engine: LocalEngine,
+    clients: tuple[ChatClient, ...],
+) -> Cycle:
+    async def lights() -> tuple[Light, ...]:
+        return await _server_light(server), _trainer_light(engine, is_busy=cycle.handover.is_lent)
+
+    cycle = Cycle(
+        Outside(
+            store=store,
+            server=server,
+            engine=engine,
+            clients=clients,
+            data=data.root,
+            restart_server=_restarter(server),
+            expected_checksum=_checksums(data.root),
+            lights=lights,
+        ),
+        cycle_rules(settings),
+    )
+    return cycle
+
+
+def _check_early(settings: Settings) -> None:
+    """Before anything that takes long. Raises PortInUse, or SettingsError for a token that is none."""
+    for one in bot_accounts(settings):
+        if one.troubles:
+            raise SettingsError(one.troubles[0])
     check_web_port(settings.web.host, settings.web.port)
     if not settings.server.url:
         check_port(settings.server.port)
@@ -326,30 +348,59 @@ def _checksums(data: Path) -> Callable[[AdapterVersion], Awaitable[str | None]]:
     return expected
 
 
+def bot_accounts(settings: Settings) -> tuple[Accounts, ...]:
+    """The platforms that have a token, for the doctor; no library is needed for that."""
+    telegram = _accounts("telegram", settings.telegram.tokens, telegram_tokens.account_of)
+    discord = _accounts("discord", settings.discord.tokens, discord_tokens.account_of, discord_tokens.invitation)
+    return tuple(one for one in (telegram, discord) if one.n_tokens)
+
+
+def _accounts(
+    platform: str,
+    tokens: tuple[SecretStr, ...],
+    account_of: Callable[[str], str],
+    invitation: Callable[[str], str] | None = None,
+) -> Accounts:
+    troubles, invitations = [], []
+    for token in tokens:
+        try:
+            account_of(token.get_secret_value())
+        except SettingsError as error:
+            troubles.append(str(error))
+        else:
+            invitations += [invitation(token.get_secret_value())] if invitation is not None else []
+    return Accounts(platform=platform, n_tokens=len(tokens), troubles=tuple(troubles), invitations=tuple(invitations))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platforms:
-    """The bot accounts that have a token, and who takes Telegram's updates where it calls us."""
+    """The bot accounts that have a token, and who takes the updates of those that are called."""
 
     clients: tuple[ChatClient, ...]
-    webhooks: dict[str, Webhook]
+    webhooks: dict[tuple[str, str], Webhook]
 
 
 def platforms(settings: Settings, data: DataFolder, store: Store) -> Platforms:
     """Their libraries are imported where a token needs them. Raises SettingsError for a token that is none."""
     telegram = [_telegram(token.get_secret_value(), settings.telegram, store) for token in settings.telegram.tokens]
     discord = [_discord(token.get_secret_value(), settings.discord, data, store) for token in settings.discord.tokens]
-    return Platforms(clients=(*telegram, *discord), webhooks={one.bot_account: one.receive for one in telegram})
+    webhooks = {
+        (one.platform, one.bot_account): Webhook(receive=one.receive, secret_header=_TELEGRAM_SECRET)
+        for one in telegram
+    }
+    return Platforms(clients=(*telegram, *discord), webhooks=webhooks)
 
 
 def _telegram(token: str, settings: TelegramSettings, store: Store) -> TelegramChat:
-    from claasbot.chat.telegram import TelegramChat, TelegramRules
+    from claasbot.chat.telegram.client import TelegramChat
+    from claasbot.chat.telegram.receiving import TelegramRules
 
-    account = token.partition(":")[0]
+    account = telegram_tokens.account_of(token)
     rules = TelegramRules(
         token=token,
         base_url=settings.base_url,
         base_file_url=settings.base_file_url,
-        webhook_url=f"{settings.webhook_url.rstrip('/')}/telegram/{account}" if settings.webhook_url else "",
+        webhook_url=f"{settings.webhook_url.rstrip('/')}/webhooks/telegram/{account}" if settings.webhook_url else "",
         webhook_secret=secrets.token_urlsafe(32) if settings.webhook_url else "",
     )
     return TelegramChat(
@@ -361,9 +412,9 @@ def _telegram(token: str, settings: TelegramSettings, store: Store) -> TelegramC
 
 
 def _discord(token: str, settings: DiscordSettings, data: DataFolder, store: Store) -> DiscordChat:
-    from claasbot.chat.discord import DiscordChat, account_of
+    from claasbot.chat.discord.client import DiscordChat
 
-    account = account_of(token)
+    account = discord_tokens.account_of(token)
     return DiscordChat(
         token,
         commands=HELP | ADMIN_HELP,
@@ -387,7 +438,7 @@ def _web_parts(
     cycle: Cycle,
     playground: Playground,
     console: Playground,
-    webhooks: dict[str, Webhook],
+    webhooks: dict[tuple[str, str], Webhook],
     settings: WebSettings,
 ) -> WebParts:
     return WebParts(
@@ -398,11 +449,11 @@ def _web_parts(
         status=cycle.status,
         compare=cycle.comparing.compare,
         export=cycle.erasing.export,
-        undo=cycle.promoting.undo,
-        set_paused=cycle.set_paused,
-        train_now=cycle.learning.train_now,
+        undo=cycle.steering.undo,
+        set_paused=cycle.steering.set_paused,
+        train_now=cycle.steering.train_now,
         let_in=cycle.admitting.let_in,
-        requeue=cycle.learning.requeue,
+        requeue=cycle.steering.requeue,
         backup=cycle.backup,
         webhooks=webhooks,
         session_hours=settings.session_hours,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import os
-import re
 import shutil
 import socket
 import sqlite3  # noqa: TID251 - its version is a finding
@@ -26,8 +24,6 @@ _TRAINER_PACKAGES = ("torch", "transformers", "peft", "safetensors")
 # They come from PyPI as CUDA builds and break `import transformers` beside a CPU torch.
 _BREAKING = ("torchvision", "torchaudio", "torchcodec")
 _FREE_GIB = 5
-# View channels, send (also in threads), read history, add reactions, attach files.
-_DISCORD_PERMISSIONS = (1 << 10) | (1 << 11) | (1 << 38) | (1 << 16) | (1 << 6) | (1 << 15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +36,21 @@ class Finding:
     todo: str = ""
 
 
-def examine(settings: Settings, model_folder: Path | None, *, is_gpu: bool, bot_runs: bool) -> list[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounts:
+    """The bot accounts on one platform, by the shape of their tokens."""
+
+    platform: str
+    n_tokens: int
+    troubles: tuple[str, ...] = ()
+    """One for each token that is none: what to do about it."""
+    invitations: tuple[str, ...] = ()
+    """Where the host adds them to a server, on platforms that need it."""
+
+
+def examine(
+    settings: Settings, model_folder: Path | None, *, accounts: tuple[Accounts, ...], is_gpu: bool, bot_runs: bool
+) -> list[Finding]:
     """Everything that can be said without starting anything. `model_folder` None: a model of the hub."""
     return [
         _python(),
@@ -49,8 +59,8 @@ def examine(settings: Settings, model_folder: Path | None, *, is_gpu: bool, bot_
         *_ports(settings, bot_runs=bot_runs),
         _disk(settings.data),
         _sqlite(),
-        *_tokens(settings),
-        _access(settings),
+        *_tokens(accounts),
+        _access(settings, is_elsewhere=bool(accounts)),
         _gpu(is_gpu=is_gpu),
     ]
 
@@ -153,42 +163,23 @@ def _sqlite() -> Finding:
     return Finding(name="sqlite", level="ok", detail=f"{found}, journal TRUNCATE, synchronous FULL")
 
 
-def _tokens(settings: Settings) -> list[Finding]:
+def _tokens(accounts: tuple[Accounts, ...]) -> list[Finding]:
     """Their shape only: whether a platform takes them is what the running bot's lights say."""
     findings = []
-    for name, tokens, shape, source in (
-        ("telegram", settings.telegram.tokens, r"\d+:[\w-]{20,}", "@BotFather"),
-        (
-            "discord",
-            settings.discord.tokens,
-            r"[\w-]{20,}\.[\w-]+\.[\w-]{20,}",
-            "the Bot page of Discord's developer portal",
-        ),
-    ):
-        n_wrong = sum(re.fullmatch(shape, token.get_secret_value()) is None for token in tokens)
-        if n_wrong:
-            detail, todo = f"{n_wrong} of {len(tokens)} tokens do not look like one", f"copy it again from {source}"
-            findings.append(Finding(name=name, level="problem", detail=detail, todo=todo))
-        elif tokens:
-            invites = [_invite(token.get_secret_value()) for token in tokens] if name == "discord" else []
-            detail = "; ".join([f"{len(tokens)} bot account(s)", *invites])
-            findings.append(Finding(name=name, level="ok", detail=detail))
+    for one in accounts:
+        if one.troubles:
+            detail = f"{len(one.troubles)} of {one.n_tokens} tokens do not look like one"
+            todo = "; ".join(dict.fromkeys(one.troubles))
+            findings.append(Finding(name=one.platform, level="problem", detail=detail, todo=todo))
+        else:
+            detail = "; ".join([f"{one.n_tokens} bot account(s)", *(f"invite: {link}" for link in one.invitations)])
+            findings.append(Finding(name=one.platform, level="ok", detail=detail))
     nothing = Finding(name="platforms", level="ok", detail="no token: browser and terminal only")
     return findings or [nothing]
 
 
-def _invite(token: str) -> str:
-    """Where the host adds the bot to a server: the id in the token is the application's."""
-    part = token.partition(".")[0]
-    account = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode(errors="replace")
-    return (
-        f"invite: https://discord.com/oauth2/authorize?client_id={account}"
-        f"&scope=bot+applications.commands&permissions={_DISCORD_PERMISSIONS}"
-    )
-
-
-def _access(settings: Settings) -> Finding:
-    if settings.access.mode == "open" and (settings.telegram.tokens or settings.discord.tokens):
+def _access(settings: Settings, *, is_elsewhere: bool) -> Finding:
+    if settings.access.mode == "open" and is_elsewhere:
         todo = "set access.mode = pairing, unless the whole world may use this machine"
         return Finding(name="access", level="note", detail="everybody who finds the bot is answered", todo=todo)
     how = {

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from claasbot import doctor
-from claasbot.app import Say, base_model_name, model_folder_if_any, running
+from claasbot.app import PLATFORMS, Say, base_model_name, bot_accounts, model_folder_if_any, running
 from claasbot.app import is_gpu as uses_gpu
 from claasbot.data_folder import DataFolder
 from claasbot.doctor import Finding
@@ -98,7 +98,8 @@ async def strangers(socket: Path) -> list[str]:
 async def let_in(socket: Path, code: str) -> str:
     """Raises NotFound when no bot runs, BadInput for a code that nobody has."""
     found = await _ask(socket, "POST", "/api/pair", {"code": code})
-    return f"{found['name']} ({found['platform']}) is let in{', and told so' if found['is_told'] else ''}."
+    role, told = " as an admin" if found["is_admin"] else "", ", and told so" if found["is_told"] else ""
+    return f"{found['name']} ({found['platform']}) is let in{role}{told}."
 
 
 async def back_up(settings: Settings, to: Path) -> Contents:
@@ -148,7 +149,9 @@ async def examine(settings: Settings) -> list[Finding]:
     data = DataFolder(root=settings.data.absolute())
     bot_runs = data.is_locked()
     folder = model_folder_if_any(settings, data)
-    findings = doctor.examine(settings, folder, is_gpu=uses_gpu(settings), bot_runs=bot_runs)
+    findings = doctor.examine(
+        settings, folder, accounts=bot_accounts(settings), is_gpu=uses_gpu(settings), bot_runs=bot_runs
+    )
     findings.append(await _server(settings, data, bot_runs=bot_runs))
     if bot_runs:
         findings += await _platforms_of_running_bot(data.socket)
@@ -183,13 +186,13 @@ async def _platforms_of_running_bot(socket: Path) -> list[Finding]:
             detail=light["detail"],
         )
         for light in status["lights"]
-        if light["name"] in ("telegram", "discord")
+        if light["name"].startswith(PLATFORMS)
     ]
 
 
 async def _server_of_running_bot(socket: Path) -> Finding:
     status = await _ask(socket, "GET", "/api/status")
-    ours = [light for light in status["lights"] if light["name"] not in ("telegram", "discord")]
+    ours = [light for light in status["lights"] if not light["name"].startswith(PLATFORMS)]
     down = [light for light in ours if light["state"] == "down"]
     if down:
         detail = "; ".join(f"{light['name']}: {light['detail']}" for light in down)

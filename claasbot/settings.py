@@ -110,6 +110,9 @@ class RecipeSettings(_Section):
     teacher: Literal["base", "base+digest"] = Field(
         "base+digest", description="What the teacher reads: this feedback, or the standing preferences too"
     )
+    contrast: float = Field(
+        0.5, ge=0, le=4, description="How much further than the hindsight moves the base model the teacher goes"
+    )
     n_steps: int = Field(4, ge=1, le=64, description="Most optimizer steps in one lesson")
     kl_stop_nats: float = Field(0.1, gt=0, description="No further step above this KL(now || start) per token")
     learning_rate: float = Field(3e-4, gt=0, lt=1, description="AdamW learning rate")
@@ -183,10 +186,12 @@ class TelegramSettings(_Section):
     base_url: str = Field("https://api.telegram.org/bot", description="Bot API; your own server here")
     base_file_url: str = Field("https://api.telegram.org/file/bot", description="Where the Bot API keeps files")
     webhook_url: str = Field(
-        "", description="Public https address that reaches /telegram of the dashboard's port; empty: polling"
+        "", description="Public https address that reaches /webhooks of the dashboard's port; empty: polling"
     )
     learning: LearningMode = Field(
-        "full", description="What may train: `off`, `signals_only`, `interactions` or `full`"
+        "full",
+        description="What may train: `off`, `signals_only`, `interactions` (text typed behind the bot's own commands, "
+        "such as /ask) or `full` (every message to the bot)",
     )
 
 

@@ -34,13 +34,16 @@ def _shell_commands() -> str:
     chosen = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
     helps = {choice.dest: choice.help for choice in chosen._choices_actions}
     for name, command in chosen.choices.items():
-        options = [
-            f"`{', '.join(action.option_strings) or '|'.join(action.choices or ())}` {action.help}"
-            for action in command._actions
-            if action.dest != "help"
-        ]
+        options = [f"`{_name(action)}` {action.help}" for action in command._actions if action.dest != "help"]
         rows.append(f"| `claasbot {name}` | {helps[name]} | {'; '.join(options).replace('|', chr(92) + '|')} |")
     return "\n".join(rows)
+
+
+def _name(action: argparse.Action) -> str:
+    """`--json`, `step|chat|lesson`, or what stands for any value: `CODE`."""
+    return (
+        ", ".join(action.option_strings) or "|".join(action.choices or ()) or str(action.metavar or action.dest.upper())
+    )
 
 
 def _chat_commands() -> str:

@@ -29,6 +29,16 @@ async def test_a_taken_port_is_noticed_before_the_model_is_prepared(tmp_path, na
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize("platform", ["telegram", "discord"])
+async def test_a_token_that_is_none_is_refused_as_early(tmp_path, platform):
+    said: list[str] = []
+    settings = Settings(data=tmp_path, web={"port": 0}, **{platform: {"tokens": ["hunter2"]}})
+    with pytest.raises(SettingsError, match=rf"{platform}\.tokens"):
+        async with running(settings, said.append):
+            pytest.fail("it runs")
+    assert said == []
+
+
 async def test_an_address_that_is_not_ours_is_refused_as_early(tmp_path):
     settings = Settings(data=tmp_path, accelerator="cpu", web={"host": "192.0.2.1"})
     with pytest.raises(SettingsError, match=r"set web\.host and web\.port"):

@@ -5,12 +5,14 @@ import socket
 import pytest
 
 from claasbot import doctor, settings
+from claasbot.app import bot_accounts
 from claasbot.cli import main
 from claasbot.settings import Settings
 
 
 def findings(chosen, model, **facts):
-    found = doctor.examine(chosen, model, **{"is_gpu": False, "bot_runs": False, **facts})
+    facts = {"is_gpu": False, "bot_runs": False, "accounts": bot_accounts(chosen), **facts}
+    found = doctor.examine(chosen, model, **facts)
     return {finding.name: finding for finding in found}
 
 
@@ -45,6 +47,13 @@ def test_a_token_that_is_none_is_a_problem_that_does_not_show_it(tmp_path, monke
     found = findings(settings.load(), tmp_path)["telegram"]
     assert (found.level, "@BotFather" in found.todo) == ("problem", True)
     assert "secret" not in found.detail + found.todo
+
+
+def test_a_discord_token_that_is_none_is_a_problem_that_does_not_show_it(tmp_path):
+    found = findings(Settings(data=tmp_path, discord={"tokens": ["hunter2", "swordfish"]}), tmp_path)["discord"]
+    assert (found.level, found.detail) == ("problem", "2 of 2 tokens do not look like one")
+    assert "developer portal" in found.todo
+    assert "hunter2" not in found.todo
 
 
 def test_several_accounts_of_a_platform_are_counted(tmp_path, monkeypatch):

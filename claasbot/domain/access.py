@@ -44,6 +44,10 @@ class Visit:
     roles: tuple[str, ...] = ()
 
 
+def is_blocked(visit: Visit, role: Role, rules: AccessRules) -> bool:
+    return role == "blocked" or f"{visit.platform}:{visit.account}" in rules.blocked
+
+
 def entry(visit: Visit, role: Role, rules: AccessRules) -> Entry:
     """Blocking wins over everything but the host's own list of admins."""
 
@@ -52,7 +56,7 @@ def entry(visit: Visit, role: Role, rules: AccessRules) -> Entry:
 
     if visit.platform in rules.at_home or listed(rules.admins, visit.account):
         return "admin"
-    if role == "blocked" or listed(rules.blocked, visit.account):
+    if is_blocked(visit, role, rules):
         return "out"
     if role == "admin":
         return "admin"
@@ -67,3 +71,13 @@ def entry(visit: Visit, role: Role, rules: AccessRules) -> Entry:
         return "guest"
     # A group is not the place for codes: everybody would read them.
     return "pairing" if rules.mode == "pairing" and not visit.is_group else "out"
+
+
+def makes_admin(who: str, rules: AccessRules, *, has_admin: bool) -> bool:
+    """Whether the stranger whom `who` (`console:owner`) lets in becomes an admin.
+
+    Only the first one, let in by the host at the machine, where the host names no admins. `has_admin`: whether any
+    account on any platform is one already.
+    """
+    platform, _, _ = who.partition(":")
+    return platform in rules.at_home and not rules.admins and not has_admin

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -193,12 +192,33 @@ def belongs_with(said: Said, later: ChatEvent) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a turn: what was written as one message, or a file or quote, which has no key."""
+
+    text: str
+    key: str = ""
+
+
+def parts_of(saids: tuple[Said, ...]) -> tuple[Part, ...]:
+    """One part a message; a text that the platform cut is one part again, under its last key."""
+    parts: list[Part] = []
+    is_cut = False
+    for said in saids:
+        text = parts.pop().text + said.text if is_cut else said.text
+        parts.append(Part(text=text, key=said.message_key))
+        is_cut = said.may_continue
+    return tuple(part for part in parts if part.text.strip())
+
+
+def text_of_parts(parts: tuple[Part, ...]) -> str:
+    return "\n\n".join(part.text.strip() for part in parts)
+
+
 def joined(saids: tuple[Said, ...]) -> Said:
-    """Messages as one, under the last one's key; a text that the platform cut is whole again."""
-    text = saids[0].text
-    for earlier, said in pairwise(saids):
-        text += said.text if earlier.may_continue else f"\n\n{said.text}"
+    """Messages as one, under the last one's key."""
     attachments = tuple(attachment for said in saids for attachment in said.attachments)
+    text = text_of_parts(parts_of(saids))
     return replace(saids[0], text=text, message_key=saids[-1].message_key, attachments=attachments)
 
 

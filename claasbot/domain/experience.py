@@ -55,6 +55,11 @@ def moved(old: ExperienceState, new: ExperienceState) -> ExperienceState:
     return new
 
 
+def why_not_on_platform(mode: LearningMode, *, is_interaction: bool) -> str | None:
+    """Why the host lets nothing train of this there; None when it may."""
+    return None if mode == "full" or (mode == "interactions" and is_interaction) else _MODE_REASONS[mode]
+
+
 def why_not(
     *,
     consent: Consent,
@@ -74,8 +79,8 @@ def why_not(
     """
     if not limits.is_on:
         return "learning is switched off here"
-    if mode != "full" and not (mode == "interactions" and is_interaction):
-        return _MODE_REASONS[mode]
+    if not_there := why_not_on_platform(mode, is_interaction=is_interaction):
+        return not_there
     if not consent.allows_learning:
         return "you have not agreed to learning in this chat (/optin)"
     if n_tokens == 0:

@@ -21,8 +21,8 @@ from claasbot.evals.scorers import scorer
 from claasbot.evals.simulated_user import Arm, Remark, SimulatedPerson, Speaking
 from claasbot.evals.suite import Suite
 from claasbot.ports import InferenceServer
-from claasbot.services.answering import ChatRules
 from claasbot.services.clock import utc_now
+from claasbot.services.exchanges import ChatRules
 from claasbot.services.serving import Serving
 from claasbot.storage import conversations, people
 from claasbot.storage.store import Store

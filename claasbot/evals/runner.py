@@ -10,7 +10,7 @@ from claasbot.domain.completion import CompletionRequest
 from claasbot.domain.conversation import Turn, prompt_messages
 from claasbot.evals.scorers import Scorer
 from claasbot.ports import InferenceServer
-from claasbot.services.answering import ChatRules
+from claasbot.services.exchanges import ChatRules
 from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 

@@ -1,10 +1,8 @@
-"""/users, /pair, /pause, /resume, /rollback, /health: for admins, and written down."""
+"""/users, /pair, /pause, /resume, /rollback, /block, /unblock, /health: for admins; what changes is written down."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-
-from sqlite_utils import Database
 
 from claasbot.domain.completion import BASE
 from claasbot.domain.conversation import Reply
@@ -14,8 +12,9 @@ from claasbot.services.call import Call, Handler, personal
 from claasbot.services.clock import Clock
 from claasbot.services.feedback_commands import number
 from claasbot.services.health import Status
-from claasbot.services.promoting import Promoting
-from claasbot.storage import accounts, audit, people, switches
+from claasbot.services.steering import Steering
+from claasbot.storage import accounts, people
+from claasbot.storage.rows import Row
 from claasbot.storage.store import Store
 
 HELP = {
@@ -24,6 +23,8 @@ HELP = {
     "pause": "stop learning for everybody, until /resume",
     "resume": "go on learning",
     "rollback": "take a person's last lesson back: /rollback p3",
+    "block": "keep somebody out: /block p3",
+    "unblock": "let somebody in again: /unblock p3",
     "health": "how server, trainer and platforms stand",
 }
 
@@ -33,13 +34,13 @@ class AdminCommands:
         self,
         store: Store,
         admitting: Admitting,
-        promoting: Promoting,
+        steering: Steering,
         status: Callable[[], Awaitable[Status]],
         clock: Clock,
     ) -> None:
         self._store = store
         self._admitting = admitting
-        self._promoting = promoting
+        self._steering = steering
         self._status = status
         self._clock = clock
 
@@ -50,18 +51,15 @@ class AdminCommands:
             "pause": self._pause,
             "resume": self._resume,
             "rollback": self._rollback,
+            "block": self._block,
+            "unblock": self._unblock,
             "health": self._health,
         }
 
     async def _users(self, call: Call) -> Reply:
         call.for_admins()
-        lines = [
-            f"p{row['id']} {row['display_name']} ({row['platforms'] or 'no account'}): "
-            f"{BASE if row['current_n'] is None else 'v' + str(row['current_n'])}, {row['n_answers']} answers, "
-            f"{row['n_tokens']:,} tokens, {row['n_lessons']} lessons"
-            for row in await self._store.run(people.overview)
-        ]
-        return personal("\n".join(lines[:40]))
+        lines = [_user_line(row) for row in (await self._store.run(people.overview))[:40]]
+        return personal("\n".join(lines))
 
     async def _pair(self, call: Call) -> Reply:
         call.for_admins()
@@ -72,35 +70,36 @@ class AdminCommands:
             return personal("\n".join(lines) or "Nobody waits. Who is not let in gets a code by writing to me.")
         stranger, is_told = await self._admitting.let_in(call.argument, _who(call))
         told = "told so" if is_told else "not to be reached just now"
-        return personal(f"{stranger.display_name} ({stranger.address.platform}) is let in, and {told}.")
+        as_what = " as an admin, the first: /help lists what they may do" if stranger.is_admin else ""
+        return personal(f"{stranger.display_name} ({stranger.address.platform}) is let in{as_what}, and {told}.")
 
     async def _pause(self, call: Call) -> Reply:
-        await self._set_learning(call, "paused")
+        call.for_admins()
+        await self._steering.set_paused(True, _who(call))
         return personal("Learning is paused for everybody; feedback is kept. /resume goes on.")
 
     async def _resume(self, call: Call) -> Reply:
-        await self._set_learning(call, "on")
-        return personal("Learning goes on.")
-
-    async def _set_learning(self, call: Call, value: str) -> None:
         call.for_admins()
-
-        def unit(db: Database) -> None:
-            switches.set_switch(db, switches.LEARNING, value, self._clock())
-            self._write_down(db, call, f"learning: {value}")
-
-        await self._store.run(unit)
-        self._store.stages.experience.set()
+        await self._steering.set_paused(False, _who(call))
+        return personal("Learning goes on.")
 
     async def _rollback(self, call: Call) -> Reply:
         call.for_admins()
-        if not call.argument.startswith("p"):
-            raise BadInput("Say whose lesson: /rollback p3. /users lists them.")
-        person_id = number(call.argument[1:])
-        await self._store.run(people.person, person_id)
-        name = await self._promoting.undo(person_id)
-        await self._store.run(self._write_down, call, f"rolled p{person_id} back to {name}")
+        person_id = _person(call, "whose lesson: /rollback p3")
+        name = await self._steering.undo(person_id, _who(call))
         return personal(f"{'The base model' if name == BASE else name} answers p{person_id} now.")
+
+    async def _block(self, call: Call) -> Reply:
+        call.for_admins()
+        person_id = _person(call, "whom: /block p3")
+        await self._steering.set_blocked(person_id, True, _who(call))
+        return personal(f"p{person_id} hears nothing from me any more. /unblock p{person_id} lets them in again.")
+
+    async def _unblock(self, call: Call) -> Reply:
+        call.for_admins()
+        person_id = _person(call, "whom: /unblock p3")
+        await self._steering.set_blocked(person_id, False, _who(call))
+        return personal(f"p{person_id} is let in again, as a guest.")
 
     async def _health(self, call: Call) -> Reply:
         call.for_admins()
@@ -110,8 +109,21 @@ class AdminCommands:
         lines.append(f"waiting: {queues.inbox} messages, {queues.lessons} lessons, {queues.outbox} notices")
         return personal("\n".join(lines))
 
-    def _write_down(self, db: Database, call: Call, did: str) -> None:
-        audit.add(db, _who(call), did, self._clock())
+
+def _user_line(row: Row) -> str:
+    blocked = ", blocked" if row["is_kept_out"] else ""
+    version = BASE if row["current_n"] is None else f"v{row['current_n']}"
+    return (
+        f"p{row['id']} {row['display_name']} ({row['platforms'] or 'no account'}){blocked}: {version}, "
+        f"{row['n_answers']} answers, {row['n_tokens']:,} tokens, {row['n_lessons']} lessons"
+    )
+
+
+def _person(call: Call, wanted: str) -> int:
+    """The person that the command names. Raises BadInput."""
+    if not call.argument.startswith("p"):
+        raise BadInput(f"Say {wanted}. /users lists them.")
+    return number(call.argument[1:])
 
 
 def _who(call: Call) -> str:

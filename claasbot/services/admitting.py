@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlite_utils import Database
 
-from claasbot.domain.access import AccessRules, Entry, Visit, entry
-from claasbot.domain.conversation import ChatAddress, ChatEvent, Reply
+from claasbot.domain.access import AccessRules, Entry, Visit, entry, is_blocked, makes_admin
+from claasbot.domain.conversation import ChatAddress, ChatEvent, Reacted, Reply
 from claasbot.domain.person import CONSENT_VERSION, Person
-from claasbot.errors import BadInput, ChatError
+from claasbot.errors import BadInput, ChatError, ChatGone
 from claasbot.ports import ChatClient
 from claasbot.services.answering import CONSENT_CARD
 from claasbot.services.clock import Clock
 from claasbot.storage import accounts, audit, chats, people
 from claasbot.storage.accounts import Stranger
 from claasbot.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 _CODE_LASTS = timedelta(hours=1)
 _MAX_PENDING = 3
@@ -54,6 +57,7 @@ class Admitting:
         self._clients = clients
         self._rules = rules
         self._no_learning_on = no_learning_on
+        self._asking: set[tuple[int, ChatAddress]] = set()
         self._clock = clock
 
     async def enter(self, client: ChatClient, event: ChatEvent) -> Guest | None:
@@ -73,7 +77,13 @@ class Admitting:
             is_group=event.is_group,
             roles=event.roles,
         )
-        found = entry(visit, accounts.role_of(db, address.platform, event.account), self._rules)
+        role = accounts.role_of(db, address.platform, event.account)
+        found = entry(visit, role, self._rules)
+        if isinstance(event, Reacted):
+            # Whoever was answered may judge the answer: a reaction brings no roles, and makes nobody known.
+            known = people.known(db, address.platform, event.account)
+            is_heard = known is not None and not is_blocked(visit, role, self._rules)
+            return "out", Guest(person=known, is_admin=found == "admin") if known and is_heard else None, None
         if found in ("admin", "guest"):
             person = people.person_of(db, address.platform, event.account, event.display_name, now)
             chats.visited(db, address, is_group=event.is_group)
@@ -86,7 +96,7 @@ class Admitting:
         return found, None, code
 
     async def let_in(self, code: str, who: str) -> tuple[Stranger, bool]:
-        """Whoever has that code, and whether they could be told; the first on a platform becomes its admin.
+        """Whoever has that code, and whether they could be told.
 
         `who` did it, for the record. Raises BadInput for a code that nobody has.
         """
@@ -101,21 +111,34 @@ class Admitting:
         return stranger, True
 
     def _pair(self, db: Database, code: str, who: str) -> Stranger:
-        stranger = accounts.pair(db, code, self._clock())
+        as_admin = makes_admin(who, self._rules, has_admin=accounts.has_admin(db))
+        stranger = accounts.pair(db, code, self._clock(), as_admin=as_admin)
         if stranger is None:
             raise BadInput(f"Nobody has the code {code[:20]!r}, or it is over: codes last an hour.")
-        audit.add(db, who, f"let in {stranger.address.platform}:{stranger.account}", self._clock())
+        whom = f"{stranger.address.platform}:{stranger.account}"
+        audit.add(db, who, "let in as an admin:" if as_admin else "let in", self._clock(), whom=whom)
         return stranger
 
     async def ask_consent_once(self, client: ChatClient, person: Person, address: ChatAddress) -> None:
-        def must_ask(db: Database) -> bool:
-            if not people.consent_of(db, person.person_id, address).must_be_asked:
-                return False
-            people.record_consent(db, person.person_id, address, "asked", CONSENT_VERSION, self._clock())
-            return True
-
-        if address.platform not in self._no_learning_on and await self._store.run(must_ask):
+        """Asked is who saw the card: one that could not be shown is shown after the next answer."""
+        if address.platform in self._no_learning_on:
+            return
+        room = (person.person_id, address.room)
+        consent = await self._store.run(people.consent_of, person.person_id, address)
+        if not consent.must_be_asked or room in self._asking:
+            return
+        self._asking.add(room)
+        try:
             await client.send(address, CONSENT_CARD)
+            await self._store.run(
+                people.record_consent, person.person_id, address, "asked", CONSENT_VERSION, self._clock()
+            )
+        except ChatGone:
+            raise
+        except ChatError as error:
+            log.info("p%d is asked later: %s", person.person_id, error)
+        finally:
+            self._asking.discard(room)
 
 
 def _how_to_enter(code: str) -> Reply:

@@ -6,33 +6,33 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
 from functools import partial
 
 from sqlite_utils import Database
 
-from claasbot.domain.completion import Completion, CompletionRequest, Sampling, SentCompletion
+from claasbot.domain.completion import Completion, CompletionRequest, SentCompletion
 from claasbot.domain.conversation import (
     Button,
     ChatAddress,
     Edited,
     Message,
+    Part,
     Reply,
     Said,
     Turn,
-    ever_fewer,
-    prompt_messages,
-    surely_fits,
+    joined,
+    parts_of,
 )
 from claasbot.domain.gate import is_mostly_repetition
 from claasbot.domain.person import CONSENT_TEXT, Person
-from claasbot.domain.room import Room
-from claasbot.errors import AdapterNotLoaded, BadInput, ChatError, NotFound, ServerDown
+from claasbot.errors import AdapterNotLoaded, BadInput, ChatError, ServerDown
 from claasbot.ports import ChatClient, InferenceServer, ReplyWriter, ServerInfo
 from claasbot.services.clock import Clock
+from claasbot.services.exchanges import ChatRules, Exchange, Exchanges
+from claasbot.services.fitting import fitting
 from claasbot.services.serving import Policy, Serving
-from claasbot.storage import chats, conversations, inbox, people
+from claasbot.storage import conversations, people
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -51,45 +51,14 @@ SHORTENED = Reply(
 REPEATING = Reply(text="I am repeating myself; /reset begins anew.", notice=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRules:
-    """What the host decides about answers."""
-
-    system_prompt: str
-    sampling: Sampling
-    template_options: dict[str, object]
-    max_message_chars: int
-    group_idle: timedelta = timedelta(minutes=10)
-    """In a group, a message that replies to nothing begins a new conversation after this pause."""
-    answers_per_day: int = 0
-    """Most answers to one person in 24 hours; 0: as many as they like."""
-    has_buttons: bool = True
-    """Whether answers carry thumbs and a retry, where the surface has none of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Exchange:
-    """One answer in the making."""
-
-    person: Person
-    address: ChatAddress
-    reply_to: str | None
-    conversation_id: int
-    turns: tuple[Turn, ...]
-    room: Room
-    inbox_id: int | None
-    may_use_adapter: bool
-    """What was learned in private answers in a group only where the person agreed to it there."""
-    retry_of: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Running:
     """The answer that is being written in a chat."""
 
     person_id: int
-    stop: asyncio.Event
-    done: asyncio.Event
+    writer: ReplyWriter
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    has_shown: bool = False
 
 
 class Answering:
@@ -101,29 +70,30 @@ class Answering:
         self._serving = serving
         self._rules = rules
         self._clock = clock
+        self._exchanges = Exchanges(rules, clock)
         self._running: dict[ChatAddress, _Running] = {}
+        self._unused: dict[int, ReplyWriter] = {}
+        """Replies that were opened and of which nothing was shown yet, by update: the next attempt takes them."""
 
-    async def answer(self, client: ChatClient, person: Person, said: Said, inbox_ids: tuple[int, ...]) -> None:
-        """Answer a message, or several that were merged into one; `inbox_ids` are their rows, in order.
+    async def answer(
+        self, client: ChatClient, person: Person, saids: tuple[Said, ...], inbox_ids: tuple[int, ...]
+    ) -> None:
+        """Answer a message, or several that one answer serves; `inbox_ids` are their rows, in order.
 
         Raises BadInput for one that cannot be read and ServerDown to be tried again.
         """
-        text = self._checked(await _whole_text(client, said))
-        await self._answer_once(client, person, said, inbox_ids[0], partial(self._begin, person, said, text, inbox_ids))
+        said = joined(saids)
+        parts = (*parts_of(saids), *await _files(client, said))
+        begin = partial(self._exchanges.begin, person, said, parts, inbox_ids)
+        await self._answer_once(client, said, inbox_ids[0], begin)
 
     async def answer_edited(self, client: ChatClient, person: Person, edited: Edited, inbox_id: int) -> None:
         """Answer the person's last message again, as it reads now. An edit of an older one changes nothing."""
-        text = self._checked(edited.text)
-        begin = partial(self._begin_edited, person, edited, text, inbox_id)
-        await self._answer_once(client, person, edited, inbox_id, begin)
+        begin = partial(self._exchanges.begin_edited, person, edited, inbox_id)
+        await self._answer_once(client, edited, inbox_id, begin)
 
     async def _answer_once(
-        self,
-        client: ChatClient,
-        person: Person,
-        event: Said | Edited,
-        inbox_id: int,
-        begin: Callable[[Database], _Exchange | None],
+        self, client: ChatClient, event: Said | Edited, inbox_id: int, begin: Callable[[Database], Exchange | None]
     ) -> None:
         """Complete and show; what a crash interrupted is taken up where it stopped."""
         sent = await self._store.run(conversations.completion_of_update, inbox_id)
@@ -141,23 +111,28 @@ class Answering:
             await self._show(writer, sent, fell_back=False)
 
     async def retry(
-        self, client: ChatClient, person: Person, address: ChatAddress, reply_to: str | None, inbox_id: int
+        self,
+        client: ChatClient,
+        person: Person,
+        address: ChatAddress,
+        *,
+        reply_to: str | None,
+        message_key: str | None,
+        inbox_id: int,
     ) -> None:
-        """Another answer to the last message; the first one is kept. Raises NotFound when there is none."""
+        """Another answer to the last message; the first one is kept. Raises NotFound, NotYours, BadInput."""
         if await self._store.run(conversations.completion_of_update, inbox_id) is not None:
             return  # done before a crash
-
-        def begin(db: Database) -> _Exchange:
-            last = conversations.last_completion(db, person.person_id, address)
-            if last is None:
-                raise NotFound("There is no answer to retry in this conversation yet.")
-            turn_id = conversations.turn_of_completion(db, last.completion_id)
-            turns = conversations.turns(db, last.conversation_id, before=turn_id)
-            return self._exchange(
-                db, person, address, last.conversation_id, turns, reply_to, inbox_id, retry_of=last.completion_id
-            )
-
+        begin = partial(self._exchanges.begin_retry, person, address, reply_to, message_key, inbox_id)
         await self._complete(client, await self._store.run(begin))
+
+    async def give_up(self, inbox_id: int, reply: Reply) -> bool:
+        """Say in the reply that was opened for this update why there is none; False when none was."""
+        writer = self._unused.pop(inbox_id, None)
+        if writer is None:
+            return False
+        await writer.finish(reply)
+        return True
 
     def stop(self, address: ChatAddress, person_id: int) -> bool:
         """Stop the answer that is being written there to that person; False when there is none."""
@@ -167,165 +142,43 @@ class Answering:
         running.stop.set()
         return True
 
-    async def finished(self, address: ChatAddress) -> None:
-        """Return when no answer is being written there."""
-        running = self._running.get(address)
-        if running is not None:
-            await running.done.wait()
+    def is_writing(self, address: ChatAddress) -> bool:
+        return address in self._running
 
-    def _checked(self, text: str) -> str:
-        said = text.strip()
-        if not said:
-            raise BadInput("The message is empty, or it has no text in it: write something and I answer it.")
-        if len(said) > self._rules.max_message_chars:
-            raise BadInput(
-                f"The message has {len(said):,} characters; I read at most {self._rules.max_message_chars:,}. "
-                "Send it in parts, or the part that matters."
-            )
-        return said
-
-    def _begin(self, person: Person, said: Said, text: str, inbox_ids: tuple[int, ...], db: Database) -> _Exchange:
-        """The person's turn, one transaction with the end of the updates that were merged into it."""
-        now, address = self._clock(), said.address
-        known = conversations.user_turn_of_update(db, inbox_ids[0])
-        if known is not None:
-            conversation_id = int(known["conversation_id"])
-        else:
-            self._refuse_too_many(db, person)
-            replied = said.reply_to and conversations.branch(db, person.person_id, address, said.reply_to, now)
-            idle_since = now - self._rules.group_idle if said.is_group else None
-            conversation_id = replied or conversations.open_conversation(
-                db, person.person_id, address, now, idle_since=idle_since
-            )
-            quoted = f"> {said.quote}\n\n{text}" if said.quote and replied else text
-            conversations.add_user_turn(
-                db,
-                conversation_id,
-                quoted,
-                inbox_ids[0],
-                now,
-                message_key=said.message_key or None,
-                is_interaction=said.is_interaction,
-                is_forwarded=said.is_forwarded,
-            )
-            for merged in inbox_ids[1:]:
-                inbox.handled(db, merged, now)
-        turns = conversations.turns(db, conversation_id)
-        return self._exchange(db, person, address, conversation_id, turns, said.message_key or None, inbox_ids[0])
-
-    def _begin_edited(self, person: Person, edited: Edited, text: str, inbox_id: int, db: Database) -> _Exchange | None:
-        now = self._clock()
-        turn = conversations.user_turn_of_update(db, inbox_id)
-        if turn is None:
-            written = conversations.user_turns_at(db, edited.address, edited.message_key)
-            old = next((row for row in written if row["person_id"] == person.person_id), None)
-            if old is None or old["text"] == text:
-                return None
-            later = conversations.turns_after(db, old["id"])
-            if any(row["role"] == "user" for row in later):
-                return None
-            self._refuse_too_many(db, person)
-            for row in (old, *later):
-                conversations.replace_turn(db, row["id"], now)
-            conversation_id = int(old["conversation_id"])
-            conversations.add_user_turn(
-                db,
-                conversation_id,
-                text,
-                inbox_id,
-                now,
-                message_key=edited.message_key,
-                is_interaction=bool(old["is_interaction"]),
-            )
-        else:
-            conversation_id = int(turn["conversation_id"])
-        turns = conversations.turns(db, conversation_id)
-        return self._exchange(db, person, edited.address, conversation_id, turns, edited.message_key, inbox_id)
-
-    def _exchange(
-        self,
-        db: Database,
-        person: Person,
-        address: ChatAddress,
-        conversation_id: int,
-        turns: tuple[Turn, ...],
-        reply_to: str | None,
-        inbox_id: int | None,
-        *,
-        retry_of: int | None = None,
-    ) -> _Exchange:
-        room = chats.room(db, address)
-        consent = people.consent_of(db, person.person_id, address)
-        return _Exchange(
-            person=person,
-            address=address,
-            reply_to=reply_to,
-            conversation_id=conversation_id,
-            turns=turns,
-            room=room,
-            inbox_id=inbox_id,
-            may_use_adapter=consent.allows_learning or not room.is_group,
-            retry_of=retry_of,
+    async def _complete(self, client: ChatClient, exchange: Exchange) -> None:
+        talk, rules = exchange.talk, self._rules
+        system_prompt = exchange.room.persona or rules.system_prompt
+        messages, is_shortened = await fitting(
+            self._server, talk.turns, system_prompt, rules.template_options, rules.sampling.max_tokens
         )
-
-    def _refuse_too_many(self, db: Database, person: Person) -> None:
-        most = self._rules.answers_per_day
-        if most and conversations.n_answers_since(db, person.person_id, self._clock() - timedelta(days=1)) >= most:
-            raise BadInput(
-                f"You had {most:,} answers in the last 24 hours, as many as the host gives. Come back later."
-            )
-
-    async def _complete(self, client: ChatClient, exchange: _Exchange) -> None:
-        messages, is_shortened = await self._fitting(exchange)
-        writer = await client.open_reply(exchange.address, exchange.reply_to)
-        running = _Running(person_id=exchange.person.person_id, stop=asyncio.Event(), done=asyncio.Event())
+        writer = self._unused.pop(exchange.inbox_id, None) or await client.open_reply(exchange.address, talk.reply_to)
+        running = _Running(person_id=exchange.person.person_id, writer=writer)
         self._running[exchange.address] = running
         try:
             info = await self._server.info()
-            policy, completion = await self._sample(writer, exchange, messages, running.stop)
+            policy, completion = await self._sample(running, exchange, messages)
             sent = await self._keep(exchange, messages, policy, completion, info)
             await self._show(writer, sent, fell_back=policy.fell_back)
-        except Exception:
-            await writer.finish(Reply(text="(This answer broke off.)", notice=True))
+        except Exception as error:
+            await self._broke_off(running, exchange, error)
             raise
         finally:
             del self._running[exchange.address]
-            running.done.set()
-        if is_shortened and await self._store.run(conversations.shorten, exchange.conversation_id):
+        if is_shortened and await self._store.run(conversations.shorten, talk.conversation_id):
             await client.send(exchange.address, SHORTENED)
-        if _begins_to_repeat(completion.text, exchange.turns):
+        if _begins_to_repeat(completion.text, talk.turns):
             await client.send(exchange.address, REPEATING)
 
-    async def _fitting(self, exchange: _Exchange) -> tuple[tuple[Message, ...], bool]:
-        """The messages and whether oldest exchanges were left out: as few as possible, found by bisection.
-
-        Raises BadInput if the last message alone does not fit.
-        """
-        budget = (await self._server.info()).max_model_len - self._rules.sampling.max_tokens
-        choices = ever_fewer(exchange.turns)
-        system_prompt = exchange.room.persona or self._rules.system_prompt
-        if await self._n_over(messages := prompt_messages(system_prompt, choices[0]), budget) == 0:
-            return messages, False
-        n_over = await self._n_over(prompt_messages(system_prompt, choices[-1]), budget)
-        if n_over:
-            raise BadInput(f"The message has {budget + n_over:,} tokens; {budget:,} fit my window. Send it in parts.")
-        low, high = 1, len(choices) - 1
-        while low < high:
-            middle = (low + high) // 2
-            fits = await self._n_over(prompt_messages(system_prompt, choices[middle]), budget) == 0
-            low, high = (low, middle) if fits else (middle + 1, high)
-        return prompt_messages(system_prompt, choices[low]), True
-
-    async def _n_over(self, messages: tuple[Message, ...], budget: int) -> int:
-        """How many tokens do not fit; the server is asked only where it is not plain."""
-        if surely_fits(messages, budget):
-            return 0
-        return max(0, await self._server.count_tokens(messages, self._rules.template_options) - budget)
+    async def _broke_off(self, running: _Running, exchange: Exchange, error: Exception) -> None:
+        """An answer of which people have seen a piece is closed; one that nobody saw waits for the next attempt."""
+        if isinstance(error, ServerDown) and not running.has_shown:
+            self._unused[exchange.inbox_id] = running.writer
+        else:
+            await running.writer.finish(Reply(text="(This answer broke off.)", notice=True))
 
     async def _sample(
-        self, writer: ReplyWriter, exchange: _Exchange, messages: tuple[Message, ...], stop: asyncio.Event
+        self, running: _Running, exchange: Exchange, messages: tuple[Message, ...]
     ) -> tuple[Policy, Completion]:
-        shown = writer if exchange.room.is_streaming else None
         for attempt in (1, 2):
             if exchange.may_use_adapter:
                 policy = await self._serving.policy_of(exchange.person.person_id)
@@ -339,7 +192,7 @@ class Answering:
             )
             try:
                 async with self._serving.holding(policy.version):
-                    return policy, await _stream(self._server, request, shown, stop)
+                    return policy, await self._stream(request, running, is_shown=exchange.room.is_streaming)
             except AdapterNotLoaded:
                 if policy.version is None or attempt == 2:
                     raise
@@ -348,7 +201,7 @@ class Answering:
 
     async def _keep(
         self,
-        exchange: _Exchange,
+        exchange: Exchange,
         messages: tuple[Message, ...],
         policy: Policy,
         completion: Completion,
@@ -357,7 +210,7 @@ class Answering:
         sent = SentCompletion(
             completion_id=0,
             person_id=exchange.person.person_id,
-            conversation_id=exchange.conversation_id,
+            conversation_id=exchange.talk.conversation_id,
             address=exchange.address,
             message_key=None,
             messages=messages,
@@ -368,9 +221,26 @@ class Answering:
             base_revision=info.base_revision,
             version_id=None if policy.version is None else policy.version.version_id,
             version_name=policy.version_name,
-            retry_of=exchange.retry_of,
+            retry_of=exchange.talk.retry_of,
         )
-        return await self._store.run(conversations.add_completion, sent, exchange.inbox_id, self._clock())
+
+        def unit(db: Database) -> SentCompletion:
+            person = people.known_person(db, exchange.person.person_id)
+            if person is None or person.is_blocked:
+                raise BadInput("Your accounts were joined or deleted while I wrote: please say that again.")
+            return conversations.add_completion(db, sent, exchange.inbox_id, self._clock())
+
+        return await self._store.run(unit)
+
+    async def _stream(self, request: CompletionRequest, running: _Running, *, is_shown: bool) -> Completion:
+        async with aclosing(self._server.complete(request, running.stop)) as parts:
+            async for part in parts:
+                if isinstance(part, Completion):
+                    return part
+                if is_shown:
+                    running.has_shown = True
+                    await running.writer.write(part)
+        raise ServerDown(f"the stream for {request.model!r} ended without a completion; try again")
 
     async def _show(self, writer: ReplyWriter, sent: SentCompletion, *, fell_back: bool) -> None:
         keys = await writer.finish(
@@ -400,24 +270,13 @@ def _thumbs(completion_id: int) -> tuple[Button, ...]:
     )
 
 
-async def _whole_text(client: ChatClient, said: Said) -> str:
-    """The message with its text files. Raises BadInput naming the file that cannot be read."""
-    parts = [said.text]
+async def _files(client: ChatClient, said: Said) -> tuple[Part, ...]:
+    """The message's text files. Raises BadInput naming the file that cannot be read."""
+    found = []
     for attachment in said.attachments:
         try:
-            parts.append(f"{attachment.name}:\n```\n{await client.read(attachment)}\n```")
+            text = await client.read(attachment)
         except ChatError as error:
             raise BadInput(f"I could not read {attachment.name!r}: {error}. Send its text instead.") from error
-    return "\n\n".join(part for part in parts if part.strip())
-
-
-async def _stream(
-    server: InferenceServer, request: CompletionRequest, writer: ReplyWriter | None, stop: asyncio.Event
-) -> Completion:
-    async with aclosing(server.complete(request, stop)) as parts:
-        async for part in parts:
-            if isinstance(part, Completion):
-                return part
-            if writer is not None:
-                await writer.write(part)
-    raise ServerDown(f"the stream for {request.model!r} ended without a completion; try again")
+        found.append(Part(text=f"{attachment.name}:\n```\n{text}\n```"))
+    return tuple(found)

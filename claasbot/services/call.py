@@ -34,6 +34,14 @@ class Call:
         if not self.is_admin:
             raise NotYours("That is for the admins of this bot. /whoami says who you are to me.")
 
+    def for_its_owner(self, person_id: str) -> None:
+        """A personal card says in its buttons whose it is: others may see it in a group. Raises NotYours.
+
+        Cards from before they said so are taken in private only.
+        """
+        if person_id != str(self.person.person_id) and (person_id or self.event.is_group):
+            raise NotYours("That was asked by somebody else, and is theirs to decide.")
+
 
 Handler = Callable[[Call], Awaitable[Reply | None]]
 

@@ -53,7 +53,8 @@ HELP = {
 }
 
 WITH_ARGUMENT = frozenset(
-    {"ask", "feedback", "good", "bad", "correct", "compare", "learn", "undo", "persona", "link", "pair", "rollback"}
+    {"ask", "feedback", "good", "bad", "correct", "compare", "learn", "undo", "persona", "link"}
+    | {"pair", "rollback", "block", "unblock"}
 )
 """Commands that words may follow."""
 
@@ -150,7 +151,14 @@ class Commands:
         )
 
     async def _retry(self, call: Call) -> None:
-        await self._answering.retry(call.client, call.person, call.address, call.event.own_key, call.inbox_id)
+        await self._answering.retry(
+            call.client,
+            call.person,
+            call.address,
+            reply_to=call.event.own_key,
+            message_key=call.event.message_key,
+            inbox_id=call.inbox_id,
+        )
 
     async def _stop(self, call: Call) -> Reply:
         """It was obeyed when it came in; this only says so."""
@@ -167,21 +175,23 @@ class Commands:
         """`/undo 2` takes two lessons back. Raises BadInput for anything but a small number."""
         if call.argument and not (call.argument.isdecimal() and 1 <= int(call.argument[:3]) <= _MOST_UNDONE):
             raise BadInput(f"Say how many lessons, 1 to {_MOST_UNDONE}: /undo 2. {call.argument[:20]!r} is none.")
-        for _ in range(int(call.argument or 1) - 1):
-            await self._promoting.undo(call.person.person_id)
-        return await self._undone(call, None)
+        n = int(call.argument or 1)
+        undone = await self._promoting.undo_last(call.person.person_id, n)
+        what = "Undone" if n == 1 else f"Undone, {undone.n_undone} {'lesson' if undone.n_undone == 1 else 'lessons'}"
+        all_there_was = ", all there was" if undone.n_undone < n else ""
+        return await self._undone(call, what + all_there_was, undone.version_name)
 
     async def _undo_that(self, call: Call) -> Reply:
         """The button of one lesson takes back that lesson only."""
-        return await self._undone(call, number(call.argument))
+        name = await self._promoting.undo(call.person.person_id, number(call.argument))
+        return await self._undone(call, "Undone", name)
 
-    async def _undone(self, call: Call, version_id: int | None) -> Reply:
-        name = await self._promoting.undo(call.person.person_id, version_id)
+    async def _undone(self, call: Call, what: str, name: str) -> Reply:
         who = "the base model" if name == BASE else name
         waiting = await self._store.run(lessons.unsettled, call.person.person_id)
         is_learning = any(row.state == "leased" for row in waiting)
         more = " What I am learning now begins again from there." if is_learning else ""
-        return Reply(text=f"Undone: {who} answers you now.{more}", notice=True, data={"version": name})
+        return Reply(text=f"{what}: {who} answers you now.{more}", notice=True, data={"version": name})
 
     async def _status(self, call: Call) -> Reply:
         def unit(db: Database) -> str:
@@ -204,13 +214,13 @@ class Commands:
     async def _usage(self, call: Call) -> Reply:
         used = await self._store.run(people.usage, call.person.person_id)
         return personal(
-            f"{used['n_answers']:,} answers with {used['n_tokens']:,} tokens in {used['answering_s']:.0f} s; "
-            f"{used['n_lessons']:,} lessons in {used['lessons_s']:.0f} s of training."
+            f"{used.n_answers:,} answers with {used.n_tokens:,} tokens in {used.answering_s:.0f} s; "
+            f"{used.n_lessons:,} lessons in {used.lessons_s:.0f} s of training."
         )
 
     async def _whoami(self, call: Call) -> Reply:
         mine = await self._store.run(accounts.of_person, call.person.person_id)
-        known = ", ".join(f"{row['platform']}:{row['account']}" for row in mine)
+        known = ", ".join(account.name for account in mine)
         chat = f"{call.address.platform}:{call.address.room.chat}"
         who = f"You are p{call.person.person_id} ({known}){', an admin' if call.is_admin else ''}."
         return personal(f"{who} Chat: {chat}.")
@@ -242,16 +252,14 @@ class Commands:
         return Reply(text=f"{CONSENT_TEXT}\n\n{self._privacy_words}", notice=True, personal=True)
 
     async def _forget(self, call: Call) -> Reply:
-        if call.argument == "no":
+        person_id = call.person.person_id
+        choice, _, whose = call.argument.partition(":")
+        if isinstance(call.event, Commanded) or choice not in ("yes", "no"):
+            return _forget_card(person_id)
+        call.for_its_owner(whose)
+        if choice == "no":
             return personal("Nothing was deleted.")
-        if call.argument != "yes":
-            return Reply(
-                text="Delete your messages, your feedback and all that I learned from you? This cannot be undone.",
-                notice=True,
-                personal=True,
-                buttons=(Button(label="Delete it all", action="forget:yes"), Button(label="Keep", action="forget:no")),
-            )
-        receipt = await self._erasing.forget(call.person.person_id)
+        receipt = await self._erasing.forget(person_id)
         counted = ", ".join(f"{n} {what}" for what, n in receipt.items()) or "nothing was left"
         return personal(f"Forgotten. Deleted: {counted}.", forgotten=True, receipt=receipt)
 
@@ -286,6 +294,18 @@ def _name(event: Commanded | Pressed) -> str:
         return event.action.partition(":")[0]
     name = event.command.lower().lstrip("/")
     return ALIASES.get(name, name)
+
+
+def _forget_card(person_id: int) -> Reply:
+    return Reply(
+        text="Delete your messages, your feedback and all that I learned from you? This cannot be undone.",
+        notice=True,
+        personal=True,
+        buttons=(
+            Button(label="Delete it all", action=f"forget:yes:{person_id}"),
+            Button(label="Keep", action=f"forget:no:{person_id}"),
+        ),
+    )
 
 
 def _remarks(n: int) -> str:

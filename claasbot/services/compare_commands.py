@@ -6,13 +6,14 @@ import random
 
 from sqlite_utils import Database
 
-from claasbot.domain.conversation import Button, Reply
+from claasbot.domain.conversation import Button, Commanded, Reply
 from claasbot.errors import BadInput, NotFound
 from claasbot.services.call import Call, Handler
 from claasbot.services.clock import Clock
-from claasbot.services.comparing import Comparing
+from claasbot.services.comparing import Compared, Comparing
+from claasbot.services.exchanges import Exchanges, may_use_adapter
 from claasbot.services.feedback_commands import number
-from claasbot.storage import comparisons, conversations
+from claasbot.storage import chats, comparisons, conversations
 from claasbot.storage.comparisons import Comparison
 from claasbot.storage.store import Store
 
@@ -20,8 +21,9 @@ _CHOICES = {"first": "A is better", "second": "B is better", "neither": "No diff
 
 
 class CompareCommands:
-    def __init__(self, store: Store, comparing: Comparing, clock: Clock) -> None:
+    def __init__(self, store: Store, comparing: Comparing, exchanges: Exchanges, clock: Clock) -> None:
         self._store = store
+        self._exchanges = exchanges
         self._comparing = comparing
         self._clock = clock
 
@@ -33,7 +35,7 @@ class CompareCommands:
 
     async def _blind(self, call: Call) -> Reply:
         question = await self._question(call)
-        first, second = random.sample(await self._comparing.compare(call.person.person_id, question), 2)
+        first, second = random.sample(await self._compared(call, question), 2)
 
         def unit(db: Database) -> int:
             return comparisons.add(
@@ -52,10 +54,22 @@ class CompareCommands:
     async def _open(self, call: Call) -> Reply:
         """“See difference” under a lesson's notice: with names."""
         question = await self._question(call)
-        before, now = await self._comparing.compare(call.person.person_id, question)
+        before, now = await self._compared(call, question)
         return Reply(
             text=f"“{question}”\n\n{before.version_name}: {before.text}\n\n{now.version_name}: {now.text}", notice=True
         )
+
+    async def _compared(self, call: Call, question: str) -> tuple[Compared, Compared]:
+        """Under the rules of that chat: its persona, and in a group nothing that was learned elsewhere."""
+
+        def allowed(db: Database) -> str:
+            if not may_use_adapter(db, call.person.person_id, call.address):
+                raise BadInput("In this group the base model answers you: /optin lets what I learned from you in.")
+            self._exchanges.refuse_too_many(db, call.person)
+            return chats.room(db, call.address).persona
+
+        persona = await self._store.run(allowed)
+        return await self._comparing.compare(call.person.person_id, question, persona)
 
     async def _pick(self, call: Call) -> Reply:
         comparison_id, _, choice = call.argument.partition(":")
@@ -65,7 +79,7 @@ class CompareCommands:
         return Reply(text=_revealed(found), notice=True)
 
     async def _question(self, call: Call) -> str:
-        if call.argument and call.event.__class__.__name__ == "Commanded":
+        if call.argument and isinstance(call.event, Commanded):
             return call.argument
         last = await self._store.run(conversations.last_completion, call.person.person_id, call.address)
         if last is None:

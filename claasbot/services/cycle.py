@@ -18,13 +18,14 @@ from claasbot.domain.quiet import QuietHours
 from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
 from claasbot.services.admin_commands import AdminCommands
 from claasbot.services.admitting import Admitting
-from claasbot.services.answering import Answering, ChatRules
+from claasbot.services.answering import Answering
 from claasbot.services.backing_up import Contents, backup
 from claasbot.services.clock import Clock, utc_now
 from claasbot.services.commands import Commands
 from claasbot.services.compare_commands import CompareCommands
 from claasbot.services.comparing import Comparing
 from claasbot.services.erasing import Erasing
+from claasbot.services.exchanges import ChatRules, Exchanges
 from claasbot.services.feedback_commands import FeedbackCommands
 from claasbot.services.handover import Handover
 from claasbot.services.health import Light, Status, is_paused, queues
@@ -38,6 +39,7 @@ from claasbot.services.receiving import Receiving
 from claasbot.services.room_commands import RoomCommands
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
+from claasbot.services.steering import Steering
 from claasbot.services.telling import Telling
 from claasbot.storage import lessons, switches
 from claasbot.storage.store import Store
@@ -91,10 +93,11 @@ class Cycle:
         self.answering = Answering(store, server, self.serving, rules.chat, clock)
         self.listening = Listening(store, clock, rules.trainable, rules.modes)
         self.handover = Handover(engine, deadline_s=rules.job_deadline_s)
-        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock, server)
+        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock, server, rules.modes)
         self.promoting = Promoting(store, server, self.serving, engine, rules.limits, clock, outside.expected_checksum)
         self.erasing = Erasing(store, self.serving, engine, data, clock, outside.restart_server)
         self.comparing = Comparing(store, server, self.serving, rules.chat)
+        self.steering = Steering(store, self.promoting, self.learning, clock)
         no_learning_on = frozenset(platform for platform, mode in rules.modes.items() if mode == "off")
         self.admitting = Admitting(store, by_account, rules.access, no_learning_on, clock)
         self.commands = self._commands()
@@ -105,11 +108,11 @@ class Cycle:
     def _commands(self) -> Commands:
         """Every command and button of every module, under one name each."""
         feedback = FeedbackCommands(self.store, self.listening)
-        compare = CompareCommands(self.store, self.comparing, self.clock)
+        compare = CompareCommands(self.store, self.comparing, Exchanges(self.rules.chat, self.clock), self.clock)
         room = RoomCommands(self.store)
         linking = Linking(self.store, self.erasing, self.clock)
         learn = LearnCommands(self.store, self.learning.train_now)
-        admin = AdminCommands(self.store, self.admitting, self.promoting, self.status, self.clock)
+        admin = AdminCommands(self.store, self.admitting, self.steering, self.status, self.clock)
         return Commands(
             self.store,
             self.answering,
@@ -129,7 +132,7 @@ class Cycle:
     async def status(self) -> Status:
         """For the dashboard and /health."""
         clients = tuple(
-            Light(name=client.platform, state=client.health().state, detail=client.health().detail)
+            Light(name=self._light_name(client), state=client.health().state, detail=client.health().detail)
             for client in self.outside.clients
             if client.platform not in self.rules.access.at_home
         )
@@ -143,6 +146,11 @@ class Cycle:
             is_learning=await self.is_learning(),
             version=__version__,
         )
+
+    def _light_name(self, client: ChatClient) -> str:
+        """With the account, where the bot has several on a platform."""
+        is_one_of_many = [one.platform for one in self.outside.clients].count(client.platform) > 1
+        return f"{client.platform} {client.bot_account}" if is_one_of_many else client.platform
 
     async def run(self) -> None:
         """The stages side by side, until cancelled. A crash anywhere resumes from rows."""

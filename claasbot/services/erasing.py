@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 from claasbot import adapter_files
@@ -18,6 +19,9 @@ from claasbot.storage.erasure import Erasure
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
+
+_INBOX_LASTS = timedelta(days=30)
+"""Platforms repeat an update for a day at most."""
 
 _WORDS = {
     "turn": ("message", "messages"),
@@ -64,7 +68,8 @@ class Erasing:
         return await self._finish(asked.erasure_id)
 
     async def resume(self) -> None:
-        """Finish what a crash interrupted, or what waited for a restart of the server."""
+        """Finish what a crash interrupted, or what waited for a restart of the server; each by itself."""
+        await self._store.run(erasure.prune_inbox, self._clock() - _INBOX_LASTS)
         for erasure_id in await self._store.run(erasure.unfinished):
             if self._one_at_a_time.locked():
                 return  # the person who asked is waiting for this one already
@@ -72,6 +77,8 @@ class Erasing:
                 await self._finish(erasure_id)
             except ClaasbotError as error:
                 log.warning("erasure %d goes on later: %s", erasure_id, error)
+            except Exception:  # rows that nobody foresaw, or the disk: somebody else waits behind this one
+                log.exception("erasure %d failed and is tried again", erasure_id)
 
     async def _finish(self, erasure_id: int) -> dict[str, int]:
         async with self._one_at_a_time:

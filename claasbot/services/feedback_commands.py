@@ -54,18 +54,26 @@ class FeedbackCommands:
         name, _, completion_id = call.argument.partition(":")
         if name not in REASONS:
             raise BadInput(f"The button {call.argument[:40]!r} is not one of mine.")
-        return await self._keep(call, number(completion_id), "text", REASONS[name][1], f":reason:{name}")
+        feedback = Feedback(
+            completion_id=number(completion_id),
+            kind="text",
+            text=REASONS[name][1],
+            source_key=f"reason:{completion_id}:{name}",
+            is_interaction=call.event.is_interaction,
+            is_reason=True,
+        )
+        return said_back(await self._listening.note(call.person, feedback))
 
     async def _note(self, call: Call, kind: FeedbackKind, text: str) -> Reply:
         answer = await self._meant(call)
         return await self._keep(call, answer.completion_id, kind, text)
 
-    async def _keep(self, call: Call, completion_id: int, kind: FeedbackKind, text: str, suffix: str = "") -> Reply:
+    async def _keep(self, call: Call, completion_id: int, kind: FeedbackKind, text: str) -> Reply:
         feedback = Feedback(
             completion_id=completion_id,
             kind=kind,
             text=text,
-            source_key=call.source_key + suffix,
+            source_key=call.source_key,
             is_interaction=call.event.is_interaction,
         )
         return said_back(await self._listening.note(call.person, feedback))

@@ -6,6 +6,7 @@ import logging
 
 from sqlite_utils import Database
 
+from claasbot.domain import remark
 from claasbot.domain.conversation import (
     ChatEvent,
     Commanded,
@@ -19,7 +20,6 @@ from claasbot.domain.conversation import (
 )
 from claasbot.domain.feedback import Reactions
 from claasbot.domain.person import Person
-from claasbot.domain.remark import is_reason, is_remark
 from claasbot.errors import BadInput, ClaasbotError, NotFound, NotYours
 from claasbot.ports import ChatClient
 from claasbot.services.admitting import Admitting, Guest
@@ -33,6 +33,10 @@ from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
+
+
+class NotYet(Exception):
+    """The update is about an answer that is still being written: hear it again after that."""
 
 
 class Hearing:
@@ -76,10 +80,10 @@ class Hearing:
         ids = tuple(update.inbox_id for update in updates)
         match event:
             case Said():
-                said = joined(tuple(update.event for update in updates if isinstance(update.event, Said)))
-                await self._answer(client, person, said, ids)
+                saids = tuple(update.event for update in updates if isinstance(update.event, Said))
+                await self._answer(client, person, saids, ids)
             case Commanded(command="ask"):
-                await self._answer(client, person, _asked(event), ids)
+                await self._answer(client, person, (_asked(event),), ids)
             case Edited():
                 await self._answering.answer_edited(client, person, event, ids[0])
             case Commanded() | Pressed():
@@ -91,53 +95,55 @@ class Hearing:
                 if reply is not None:
                     await client.send(event.address, reply, own_key(event))
             case Reacted():
-                await self._react(client, person, event)
+                await self._react(client, person, event, is_late=updates[0].is_late)
             case _:
                 log.info("update %d (%s) has no meaning here", ids[0], type(event).__name__)
 
-    async def _answer(self, client: ChatClient, person: Person, said: Said, inbox_ids: tuple[int, ...]) -> None:
-        await self._remark(person, said)
-        await self._answering.answer(client, person, said, inbox_ids)
-        await self._admitting.ask_consent_once(client, person, said.address)
+    async def _answer(
+        self, client: ChatClient, person: Person, saids: tuple[Said, ...], inbox_ids: tuple[int, ...]
+    ) -> None:
+        await self._remark(person, joined(saids), inbox_ids[0])
+        await self._answering.answer(client, person, saids, inbox_ids)
+        await self._admitting.ask_consent_once(client, person, saids[0].address)
 
-    async def _remark(self, person: Person, said: Said) -> None:
+    async def _remark(self, person: Person, said: Said, inbox_id: int) -> None:
         """A message that plainly speaks of the answer before it is feedback too; it is answered all the same."""
-        source_key = source_of(said)
-
-        def meant(db: Database) -> tuple[int | None, str]:
-            if chats.room(db, said.address).learns_from != "everything":
-                return None, ""
-            asked = None if said.reply_to else lessons.asked_why(db, person.person_id, said.address, self._clock())
-            if asked is not None and is_reason(said.text):
-                return asked, ":reason:said"
-            if is_remark(said.text):
-                return spoken_of(db), ""
-            return None, ""
-
-        def spoken_of(db: Database) -> int | None:
-            if said.reply_to is not None:
-                turn = conversations.turn_at(db, person.person_id, said.address, said.reply_to)
-                return None if turn is None else turn["completion_id"]
-            last = conversations.last_completion(db, person.person_id, said.address)
-            return None if last is None else last.completion_id
-
-        completion_id, suffix = await self._store.run(meant)
+        if said.is_forwarded:  # somebody else's words
+            return
+        completion_id, is_reason = await self._store.run(self._spoken_of, person, said, inbox_id)
         if completion_id is None:
             return
         feedback = Feedback(
             completion_id=completion_id,
             kind="text",
             text=said.text,
-            source_key=source_key + suffix,
+            source_key=source_of(said),
             mark_key=said.message_key or None,
             is_interaction=said.is_interaction,
+            is_reason=is_reason,
         )
         try:
             await self._listening.note(person, feedback)
         except ClaasbotError as error:  # nobody asked for it to be feedback, so nobody is told
             log.info("a remark is not noted: %s", error)
 
-    async def _react(self, client: ChatClient, person: Person, event: Reacted) -> None:
+    def _spoken_of(self, db: Database, person: Person, said: Said, inbox_id: int) -> tuple[int | None, bool]:
+        """Which answer the message is feedback on, if it is any, and whether it is the reason that was asked for."""
+        was_met = conversations.user_turn_of_update(db, inbox_id) is not None
+        if was_met or chats.room(db, said.address).learns_from != "everything":
+            return None, False
+        asked = None if said.reply_to else lessons.asked_why(db, person.person_id, said.address, self._clock())
+        if asked is not None and remark.is_reason(said.text):
+            return asked, True
+        if not remark.is_remark(said.text):
+            return None, False
+        if said.reply_to is not None:
+            turn = conversations.turn_at(db, person.person_id, said.address, said.reply_to)
+            return None if turn is None else turn["completion_id"], False
+        last = conversations.last_completion(db, person.person_id, said.address)
+        return None if last is None else last.completion_id, False
+
+    async def _react(self, client: ChatClient, person: Person, event: Reacted, *, is_late: bool) -> None:
         """People react to anything, and others react too: what is no feedback passes in silence."""
         kind = self._reactions.kind_of(event.reaction)
         if kind is None:
@@ -145,11 +151,9 @@ class Hearing:
         try:
             completion_id = await self._completion_at(event)
         except NotFound:
-            await self._answering.finished(event.address)  # the message may be an answer in the making
-            try:
-                completion_id = await self._completion_at(event)
-            except NotFound:
-                return
+            if not is_late and self._answering.is_writing(event.address):
+                raise NotYet from None  # the message may be the answer that is being written
+            return
         try:
             if event.removed:
                 reply = await self._listening.withdraw(person, completion_id, kind, event.message_key)

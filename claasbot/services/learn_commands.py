@@ -13,7 +13,7 @@ _SHOWN = 10
 
 
 class LearnCommands:
-    def __init__(self, store: Store, train_now: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, train_now: Callable[[int], Awaitable[None]]) -> None:
         self._store = store
         self._train_now = train_now
 
@@ -31,6 +31,6 @@ class LearnCommands:
         if len(waiting) > _SHOWN:
             lines.append(f"and {len(waiting) - _SHOWN} more")
         if call.argument.lower() == "now":
-            await self._train_now()
+            await self._train_now(call.person.person_id)
             lines.append("I begin now.")
         return personal("\n".join(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlite_utils import Database
 from claasbot import adapter_files
 from claasbot.domain.adapter import version_name
 from claasbot.domain.completion import BASE
-from claasbot.domain.experience import ExperienceState
+from claasbot.domain.experience import ExperienceState, LearningMode, why_not_on_platform
 from claasbot.domain.feedback import signal_of
 from claasbot.domain.hindsight import teacher_messages
 from claasbot.domain.job import (
@@ -65,7 +66,9 @@ class Learning:
         data: Path,
         clock: Clock,
         server: InferenceServer,
+        modes: Mapping[str, LearningMode],
     ) -> None:
+        """`modes`: what may train, by platform, where it is not `full`."""
         self._store = store
         self._engine = engine
         self._handover = handover
@@ -73,12 +76,17 @@ class Learning:
         self._data = data
         self._clock = clock
         self._server = server
+        self._modes = modes
         self._base_revision: str | None = None
-        self._hurries = False
+        self._in_a_hurry: set[int] = set()
 
-    async def train_now(self) -> None:
-        """Start what waits at once, without debounce or cooldown."""
-        self._hurries = True
+    async def train_now(self, person_id: int | None = None) -> None:
+        """Start what waits of that person, or of everybody, at once: without debounce or cooldown."""
+        if person_id is not None:
+            self._in_a_hurry.add(person_id)
+        else:
+            waiting = await self._store.run(lessons.waiting, self._clock())
+            self._in_a_hurry.update(person.person_id for person in waiting)
         self._store.stages.experience.set()
 
     async def requeue(self, person_id: int, experience_id: int) -> None:
@@ -99,17 +107,24 @@ class Learning:
         if leased:
             await self._train(leased[0])
             return 0.0
-        paused = await self._store.run(switches.switch, switches.LEARNING) == "paused"
-        rules = replace(self._rules.rules, is_paused=paused)
-        if self._hurries:
-            rules = replace(rules, debounce_s=0.0, cooldown_s=0.0)
-        decision = decide(await self._store.run(lessons.waiting, now), now, rules)
+        decision = await self._decision(now)
         if isinstance(decision, Wait):
-            self._hurries = False
             return _LOOK_S if decision.until is None else min(_LOOK_S, (decision.until - now).total_seconds())
         await self._store.run(self._lease, decision, await self._base())
         self._store.stages.outbox.set()
         return 0.0
+
+    async def _decision(self, now: datetime) -> Train | Wait:
+        """Whoever said `/learn now` goes first, as often as it takes until nothing of theirs is due."""
+        paused = await self._store.run(switches.switch, switches.LEARNING) == "paused"
+        rules = replace(self._rules.rules, is_paused=paused)
+        waiting = await self._store.run(lessons.waiting, now)
+        hurried = tuple(person for person in waiting if person.person_id in self._in_a_hurry)
+        decision = decide(hurried, now, replace(rules, debounce_s=0.0, cooldown_s=0.0))
+        if isinstance(decision, Train):
+            return decision
+        self._in_a_hurry.clear()
+        return decide(waiting, now, rules)
 
     async def _base(self) -> str:
         """The revision of the base model that is served and trained; it changes with a restart of the bot only."""
@@ -156,16 +171,28 @@ class Learning:
         template: tuple[str, dict[str, object]] | None = None
         for experience in lessons.queued(db, person_id, self._rules.max_experiences):
             sent = conversations.completion(db, experience.completion_id)
+            not_here = self._why_not_here(db, experience)
             if not people.consent_of(db, person_id, experience.address).allows_learning:
                 lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
                 outbox.clear_dropped(db, experience, now)
             elif sent.base_revision != base_revision:
                 lessons.move(db, experience.experience_id, "rejected", _ANOTHER_BASE, now)
                 outbox.add(db, experience, "refused", {"reason": _ANOTHER_BASE}, now)
+            elif not_here is not None:
+                lessons.move(db, experience.experience_id, "rejected", not_here, now)
+                outbox.add(db, experience, "refused", {"reason": not_here}, now)
             elif template in (None, (sent.template_hash, sent.template_options)):
                 template = (sent.template_hash, sent.template_options)
                 batch.append(experience)
         return batch
+
+    def _why_not_here(self, db: Database, experience: StoredExperience) -> str | None:
+        """The host may have said since that less trains on that platform, or nothing."""
+        read = conversations.read_by(db, experience.completion_id)
+        return why_not_on_platform(
+            self._modes.get(experience.address.platform, "full"),
+            is_interaction=experience.is_interaction and all(turn.is_interaction for turn in read),
+        )
 
     async def _train(self, stored: StoredJob) -> None:
         base_revision = await self._base()

@@ -12,7 +12,7 @@ from claasbot.errors import BadInput
 from claasbot.services.call import Call, Handler, personal
 from claasbot.services.clock import Clock
 from claasbot.services.erasing import Erasing
-from claasbot.storage import accounts, joining, versions
+from claasbot.storage import accounts, joining, people, versions
 from claasbot.storage.store import Store
 
 _CODE_LASTS = timedelta(minutes=10)
@@ -61,6 +61,8 @@ class Linking:
                 raise BadInput(f"Nobody has the code {code[:20]!r}, or it is over. /link gives a new one.")
             if there == here:
                 raise BadInput("Both accounts are you already.")
+            if any(people.person(db, person_id).is_blocked for person_id in (here, there)):
+                raise BadInput("The data of one of the two accounts is being deleted. Try again in a minute.")
             at_here, at_there = versions.current(db, here), versions.current(db, there)
             if keep is None and at_here is not None and at_there is not None:
                 return _which(code, at_here, at_there), False
@@ -75,6 +77,7 @@ class Linking:
         return reply
 
     async def _relearn(self, call: Call) -> Reply:
+        call.for_its_owner(call.argument)
         n_queued = await self._store.run(joining.learn_again, call.person.person_id, self._clock())
         self._store.stages.experience.set()
         return personal(f"I am learning {n_queued} lessons again." if n_queued else "There is nothing to learn again.")
@@ -101,5 +104,5 @@ def _joined(winner: int, n_parked: int) -> Reply:
         text=f"{text} {n_parked} lessons of the other adapter went with it.",
         notice=True,
         personal=True,
-        buttons=(Button(label="Learn them again", action="relearn"),),
+        buttons=(Button(label="Learn them again", action=f"relearn:{winner}"),),
     )

@@ -34,6 +34,8 @@ class Feedback:
     """The message on which the person sees what became of it; None: the answer itself."""
     is_interaction: bool = False
     is_reaction: bool = False
+    is_reason: bool = False
+    """Says why there is a thumbs-down: it goes with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +76,6 @@ class Listening:
         def unit(db: Database) -> int | None:
             sent = _owned(db, person, completion_id)
             taught = lessons.withdraw_feedback(db, person.person_id, completion_id, kind, self._clock())
-            if kind == "thumbs_down":
-                taught |= lessons.withdraw_reasons(db, person.person_id, completion_id, self._clock())
             outbox.clear(db, sent, mark_key or sent.message_key, self._clock())
             current = versions.current(db, person.person_id)
             return current.version_id if current is not None and current.version_id in taught else None
@@ -91,20 +91,29 @@ class Listening:
         )
 
     async def deleted(self, event: Deleted) -> None:
-        """The person deleted a message of theirs: it leaves the conversation, and what waits of it teaches nothing."""
+        """The person deleted a message of theirs: it leaves the conversation, and what waits of it teaches nothing.
+
+        That is the feedback that it was, and the feedback on every answer that has read it.
+        """
 
         def unit(db: Database) -> None:
             for turn in conversations.user_turns_at(db, event.address, event.message_key):
-                answers = conversations.turns_after(db, turn["id"])[:1]
-                conversations.replace_turn(db, turn["id"], self._clock())
-                for answer in answers:
+                read_by = conversations.completions_reading(db, turn)
+                for row in lessons.unsettled(db, turn.person_id):
+                    if row.completion_id in read_by or row.mark_key == event.message_key:
+                        lessons.move(db, row.experience_id, "withdrawn", "you deleted a message of it", self._clock())
+                        outbox.clear_dropped(db, row, self._clock())
+                left = tuple(part for part in turn.new.parts if part.key != event.message_key)
+                if any(part.key for part in left):
+                    conversations.rewrite_turn(db, turn.turn_id, left)
+                    continue
+                for answer in conversations.turns_after(db, turn.turn_id)[:1]:
                     if answer["completion_id"] is not None:
                         conversations.replace_turn(db, answer["id"], self._clock())
-                        lessons.withdraw_waiting(
-                            db, answer["completion_id"], "you deleted the message that it answered", self._clock()
-                        )
+                conversations.replace_turn(db, turn.turn_id, self._clock())
 
         await self._store.run(unit)
+        self._store.stages.outbox.set()
 
     def _note(self, db: Database, person: Person, feedback: Feedback, text: str) -> Noted:
         now, kind, completion_id = self._clock(), feedback.kind, feedback.completion_id
@@ -122,6 +131,8 @@ class Listening:
             text=text,
             source_key=feedback.source_key,
             mark_key=feedback.mark_key,
+            is_interaction=feedback.is_interaction,
+            is_reason=feedback.is_reason,
         )
         event = lessons.add_feedback(db, new, now)
         signal = signal_of(kind, text)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from sqlite_utils import Database
 
@@ -45,6 +46,15 @@ _PROBE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=24, seed=0)
 
 Checksum = Callable[[AdapterVersion], Awaitable[str | None]]
 """What the server's slot must hash to, from the version's files; None when that cannot be said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """What an undo came to."""
+
+    n_undone: int
+    version_name: str
+    """Which version answers now; `base` for none."""
 
 
 class Promoting:
@@ -217,11 +227,26 @@ class Promoting:
         `version_id`: undo that version only; raises BadInput when it is not the current one any more.
         Returns the name of the version that answers now.
         """
+        return (await self._go_back(person_id, version_id, 1)).version_name
 
-        undone, now_current = await self._store.run(self._step_back, person_id, version_id)
+    async def undo_last(self, person_id: int, n: int) -> Undone:
+        """Take the last `n` lessons back, or as many as there are, in one unit. Raises NotFound when there is none."""
+        return await self._go_back(person_id, None, n)
+
+    async def _go_back(self, person_id: int, version_id: int | None, n: int) -> Undone:
+        def unit(db: Database) -> tuple[list[AdapterVersion], AdapterVersion | None]:
+            undone, current = self._step_back(db, person_id, version_id)
+            left = [undone]
+            while len(left) < n and current is not None:
+                undone, current = self._step_back(db, person_id, None)
+                left.append(undone)
+            return left, current
+
+        left, current = await self._store.run(unit)
         self._store.stages.outbox.set()
-        await self._unload_quietly(undone)
-        return BASE if now_current is None else now_current.name
+        for undone in left:
+            await self._unload_quietly(undone)
+        return Undone(n_undone=len(left), version_name=BASE if current is None else current.name)
 
     def _step_back(
         self, db: Database, person_id: int, version_id: int | None

@@ -27,7 +27,7 @@ from claasbot.errors import BadInput, ChatGone, ClaasbotError, NotFound, NotYour
 from claasbot.ports import ChatClient
 from claasbot.services.answering import Answering
 from claasbot.services.clock import Clock
-from claasbot.services.hearing import Hearing, own_key
+from claasbot.services.hearing import Hearing, NotYet, own_key
 from claasbot.services.stage import keep_doing, news_or_time
 from claasbot.storage import chats, inbox, people
 from claasbot.storage.inbox import Update
@@ -36,6 +36,8 @@ from claasbot.storage.store import Store
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_AT_ONCE = 500
+"""Most updates that are read at once, besides those that wait in lanes already."""
 _REST_OF_TEXT_S = 1.5
 """How long the rest of a text that the platform cut is waited for."""
 _MAX_ATTEMPTS = 60
@@ -58,14 +60,18 @@ class _Lane:
     async def take(self) -> tuple[Update, ...]:
         """The next update, with the messages after it that one answer should serve too."""
         taken = [self.waiting.popleft()]
-        while isinstance(last := taken[-1].event, Said):
+        while isinstance(last := taken[-1].event, Said) and not taken[-1].is_begun:
             if not self.waiting and last.may_continue:
                 self.news.clear()
                 await news_or_time(self.news, _REST_OF_TEXT_S)
-            if not self.waiting or not belongs_with(last, self.waiting[0].event):
+            if not self.waiting or self.waiting[0].is_begun or not belongs_with(last, self.waiting[0].event):
                 break
             taken.append(self.waiting.popleft())
         return tuple(taken)
+
+    def put_back(self, updates: tuple[Update, ...]) -> None:
+        """To be tried again before everything else; what they became so far is found in the store."""
+        self.waiting.extendleft(replace(update, is_begun=True) for update in reversed(updates))
 
 
 class Receiving:
@@ -100,6 +106,8 @@ class Receiving:
         if isinstance(event, Moved):  # at once: what is said in the new chat must find the old one's rows
             await self._store.run(chats.moved, event.address, event.to_chat)
             return
+        if isinstance(event, Commanded):
+            event = replace(event, command=event.command.lower().lstrip("/"))
         if not event.update_key:
             event = replace(event, update_key=secrets.token_hex(8))
         if await self._store.run(inbox.add, event, self._clock()) is not None:
@@ -119,28 +127,33 @@ class Receiving:
             await keep_doing("receiving", partial(self._hand_out, group), self._store.stages.inbox)
 
     async def _hand_out(self, group: asyncio.TaskGroup) -> float:
-        for update in await self._store.run(inbox.waiting, self._clock()):
+        for update in await self._store.run(inbox.waiting, self._clock(), _AT_ONCE + len(self._taken)):
             if update.inbox_id not in self._taken:
                 self._taken.add(update.inbox_id)
                 self._lane_of(update, group).put(update)
         return _LOOK_S
 
     def _lane_of(self, update: Update, group: asyncio.TaskGroup) -> _Lane:
-        key = (update.event.address, _waits_its_turn(update.event))
+        key = (update.event.address, update.is_late or _waits_its_turn(update.event))
         if key not in self._lanes:
             lane = self._lanes[key] = _Lane()
-            group.create_task(self._work(key, lane))
+            group.create_task(self._work(key, lane, group))
         return self._lanes[key]
 
-    async def _work(self, key: _LaneKey, lane: _Lane) -> None:
+    async def _work(self, key: _LaneKey, lane: _Lane, group: asyncio.TaskGroup) -> None:
         """One chat's updates, one after another; the lane ends when it is empty."""
         while lane.waiting:
             updates = await lane.take()
             try:
                 await self._handle_safely(updates)
-            except StoreError as error:  # its row still waits: it is handed out again
+            except StoreError as error:  # the rows still wait, and so does everything behind them
                 log.error("update %d is tried again: %s", updates[0].inbox_id, error)
+                lane.put_back(updates)
                 await asyncio.sleep(_LOOK_S)
+                continue
+            except NotYet:
+                self._lane_of(replace(updates[0], is_late=True), group).put(replace(updates[0], is_late=True))
+                continue
             self._taken.difference_update(update.inbox_id for update in updates)
         del self._lanes[key]
 
@@ -154,7 +167,7 @@ class Receiving:
         try:
             while not await self._handled(client, updates):
                 pass
-        except StoreError:
+        except (StoreError, NotYet):
             raise
         except ChatGone as error:
             log.info("update %d: %s", first.inbox_id, error)
@@ -173,6 +186,8 @@ class Receiving:
     async def _handled(self, client: ChatClient, updates: tuple[Update, ...]) -> bool:
         """Whether it is done. A server that is down is waited for, longer than it takes to start."""
         first = updates[0]
+        if first.is_begun and not await self._store.run(inbox.is_open, first.inbox_id):
+            return True  # it was merged into the one before
         try:
             await self._hearing.handle(client, updates)
         except ServerDown as error:
@@ -191,7 +206,9 @@ class Receiving:
 
     async def _give_up(self, client: ChatClient, updates: tuple[Update, ...], text: str) -> None:
         await self._end(updates, text)
-        await self._tell(client, updates[0], Reply(text=text, notice=True, data={"problem": True}))
+        problem = Reply(text=text, notice=True, data={"problem": True})
+        if not await self._answering.give_up(updates[0].inbox_id, problem):
+            await self._tell(client, updates[0], problem)
 
     async def _end(self, updates: tuple[Update, ...], error: str = "") -> None:
         def unit(db: Database) -> None:
@@ -213,7 +230,7 @@ def _waits_its_turn(event: ChatEvent) -> bool:
         case Said() | Edited() | Deleted():
             return True
         case Commanded():
-            return event.command.lower().lstrip("/") in ("ask", "retry", "reset", "new", "forget")
+            return event.command in ("ask", "retry", "reset", "new", "forget", "link")
         case Pressed():
-            return event.action == "retry" or event.action.startswith("forget:")
+            return event.action.partition(":")[0] in ("retry", "forget", "link")
     return False

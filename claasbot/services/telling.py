@@ -1,11 +1,13 @@
-"""Outbox → what people see of their lessons. A mark that fails blocks nothing."""
+"""Outbox → what people see of their lessons. A mark that fails, and a chat that is slow, block nobody else."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
-from claasbot.domain.conversation import Button, Reply
+from claasbot.domain.conversation import Button, ChatAddress, Reply
 from claasbot.domain.quiet import QuietHours
 from claasbot.errors import ChatGone, ClaasbotError
 from claasbot.ports import ChatClient
@@ -19,10 +21,12 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
 _MAX_ATTEMPTS = 3
+_MOST_CHATS = 200
+"""Chats that are told something at the same time."""
 
 
 class Telling:
-    """The loop that empties the outbox."""
+    """The loop that empties the outbox: in order in each chat, and no chat waits for another."""
 
     def __init__(
         self,
@@ -36,37 +40,68 @@ class Telling:
         self._clients = clients
         self._clock = clock
         self._quiet = quiet
+        self._busy: set[ChatAddress] = set()
+        self._left_waiting = False
 
     async def run(self) -> None:
         """Until cancelled."""
-        await keep_doing("telling", self.step, self._store.stages.outbox)
+        async with asyncio.TaskGroup() as group:
+            await keep_doing("telling", partial(self.step, group), self._store.stages.outbox)
 
-    async def step(self) -> float:
-        for notice in await self._store.run(outbox.waiting, self._clock()):
-            try:
-                until = await self._tell(notice)
-            except ChatGone:
-                await self._store.run(chats.gone, notice.address, self._clock())
+    async def step(self, group: asyncio.TaskGroup) -> float:
+        """One task for each chat in which something is to be told and nothing is being told."""
+        self._left_waiting = False
+        for address in await self._store.run(outbox.waiting_chats, self._clock()):
+            if address in self._busy or len(self._busy) >= _MOST_CHATS:
+                self._left_waiting = True
                 continue
-            except ClaasbotError as error:
-                log.info("notice %d was not told: %s", notice.notice_id, error)
-                await self._store.run(outbox.failed, notice.notice_id)
-                if notice.attempts + 1 < _MAX_ATTEMPTS:
-                    continue
-                until = None
-            if until is not None:
-                await self._store.run(outbox.postpone, notice.notice_id, until)
-            else:
-                await self._store.run(outbox.told, notice.notice_id, self._clock())
+            self._busy.add(address)
+            group.create_task(self._tell_chat(address))
         return _LOOK_S
 
-    async def _tell(self, notice: Notice) -> datetime | None:
-        """Mark the message at once; the words wait for the end of the quiet hours, which is returned."""
+    async def _tell_chat(self, address: ChatAddress) -> None:
+        """The outermost loop of one chat: what goes wrong here is nobody else's trouble."""
+        try:
+            while notices := await self._store.run(outbox.waiting, address, self._clock()):
+                for notice in notices:
+                    await self._tell(notice)
+        except ClaasbotError as error:
+            log.warning("telling: %s", error)
+        except Exception:
+            log.exception("telling failed")
+        finally:
+            self._busy.discard(address)
+            if self._left_waiting:
+                self._store.stages.outbox.set()
+
+    async def _tell(self, notice: Notice) -> None:
+        try:
+            until = await self._show(notice)
+        except ChatGone:
+            await self._store.run(chats.gone, notice.address, self._clock())
+            return
+        except ClaasbotError as error:
+            log.info("notice %d was not told: %s", notice.notice_id, error)
+            if notice.attempts + 1 < _MAX_ATTEMPTS:
+                again_at = self._clock() + timedelta(seconds=_LOOK_S)
+                await self._store.run(outbox.failed, notice.notice_id, again_at)
+                return
+            until = None
+        if until is not None:
+            await self._store.run(outbox.postpone, notice.notice_id, until)
+        else:
+            await self._store.run(outbox.told, notice.notice_id, self._clock())
+
+    async def _show(self, notice: Notice) -> datetime | None:
+        """Mark the message at once; the words wait for the end of the quiet hours, which is returned.
+
+        What is not so any more, because it was undone meanwhile, is not shown.
+        """
         client = self._clients.get((notice.address.platform, notice.address.bot_account))
         room = await self._store.run(chats.room, notice.address)
-        if client is None or room.is_gone:
+        if client is None or room.is_gone or not notice.is_standing:
             return None
-        if notice.message_key is not None:
+        if notice.message_key is not None and not notice.is_marked:
             mark = None if notice.kind == "cleared" else notice.kind
             await client.mark(notice.address, notice.message_key, mark)
         reply = words_of(notice)
@@ -80,7 +115,7 @@ class Telling:
 
 def words_of(notice: Notice) -> Reply | None:
     """The sentence that goes with a mark, where one is worth reading."""
-    if notice.kind == "learned" and notice.data:
+    if notice.kind == "learned" and notice.data and notice.is_answering:
         return Reply(
             text=f"Learned from your {'correction' if notice.data.get('kind') == 'correction' else 'note'} "
             f"“{_short(str(notice.data['said']))}”: {notice.data['version']} answers now.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlite_utils import Database
@@ -25,6 +25,22 @@ class Stranger:
     account: str
     display_name: str
     address: ChatAddress
+    is_admin: bool = False
+    """Let in as one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Under which name a platform knows somebody."""
+
+    platform: str
+    account: str
+    role: Role
+
+    @property
+    def name(self) -> str:
+        """As the host's lists write it."""
+        return f"{self.platform}:{self.account}"
 
 
 def role_of(db: Database, platform: str, account: str) -> Role:
@@ -37,8 +53,14 @@ def set_role(db: Database, platform: str, account: str, role: Role) -> None:
     change(db, "UPDATE account SET role = ? WHERE platform = ? AND account = ?", role, platform, account)
 
 
-def has_admin(db: Database, platform: str) -> bool:
-    return one(db, "SELECT 1 FROM account WHERE platform = ? AND role = 'admin'", platform) is not None
+def set_roles(db: Database, person_id: int, role: Role) -> None:
+    """Of all accounts of a person."""
+    change(db, "UPDATE account SET role = ? WHERE person_id = ?", role, person_id)
+
+
+def has_admin(db: Database) -> bool:
+    """On any platform; admins that the settings name are not in the store."""
+    return one(db, "SELECT 1 FROM account WHERE role = 'admin'") is not None
 
 
 def ask_to_pair(
@@ -72,8 +94,8 @@ def strangers(db: Database, now: datetime) -> list[Stranger]:
     return [_stranger(row) for row in found]
 
 
-def pair(db: Database, code: str, now: datetime) -> Stranger | None:
-    """Let a stranger in; None for a code that nobody has or that is over. The first on a platform is its admin."""
+def pair(db: Database, code: str, now: datetime, *, as_admin: bool) -> Stranger | None:
+    """Let a stranger in; None for a code that nobody has or that is over."""
     row = one(db, "SELECT * FROM pairing WHERE code = ? AND expires_at > ?", code.strip().upper(), text_of(now))
     if row is None:
         return None
@@ -81,8 +103,8 @@ def pair(db: Database, code: str, now: datetime) -> Stranger | None:
     change(db, "DELETE FROM pairing WHERE code = ?", stranger.code)
     platform = stranger.address.platform
     people.person_of(db, platform, stranger.account, stranger.display_name, now)
-    set_role(db, platform, stranger.account, "allowed" if has_admin(db, platform) else "admin")
-    return stranger
+    set_role(db, platform, stranger.account, "admin" if as_admin else "allowed")
+    return replace(stranger, is_admin=as_admin)
 
 
 def offer_link(db: Database, person_id: int, now: datetime, *, lasts: timedelta) -> str:
@@ -106,8 +128,9 @@ def end_link(db: Database, code: str) -> None:
     change(db, "DELETE FROM link_code WHERE code = ?", code.strip().upper())
 
 
-def of_person(db: Database, person_id: int) -> list[Row]:
-    return rows(db, "SELECT platform, account, role FROM account WHERE person_id = ? ORDER BY id", person_id)
+def of_person(db: Database, person_id: int) -> list[Account]:
+    found = rows(db, "SELECT platform, account, role FROM account WHERE person_id = ? ORDER BY id", person_id)
+    return [Account(**row) for row in found]
 
 
 def _stranger(row: Row) -> Stranger:

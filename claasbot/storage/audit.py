@@ -9,9 +9,10 @@ from sqlite_utils import Database
 from claasbot.storage.rows import Row, insert, rows, text_of
 
 
-def add(db: Database, who: str, did: str, now: datetime) -> None:
-    insert(db, "audit", at=text_of(now), who=who, did=did)
+def add(db: Database, who: str, did: str, now: datetime, *, whom: str = "") -> None:
+    """`who` and `whom` are accounts (`telegram:7`): an erasure finds them there, and nowhere in `did`."""
+    insert(db, "audit", at=text_of(now), who=who, did=did, whom=whom)
 
 
 def latest(db: Database, limit: int = 200) -> list[Row]:
-    return rows(db, "SELECT at, who, did FROM audit ORDER BY id DESC LIMIT ?", limit)
+    return rows(db, "SELECT at, who, trim(did || ' ' || whom) AS did FROM audit ORDER BY id DESC LIMIT ?", limit)

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from sqlite_utils import Database
 
 from claasbot.domain.completion import Completion, Sampling, SentCompletion
-from claasbot.domain.conversation import ChatAddress, Message, Turn
+from claasbot.domain.conversation import ChatAddress, Message, Part, Turn, text_of_parts
 from claasbot.errors import NotFound
 from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
 
 _OF_CHAT = "platform = ? AND bot_account = ? AND chat = ?"
+_END_OF_TIME = "9999"
+"""Later than every instant, as text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """What a person said, as one or several messages."""
+
+    parts: tuple[Part, ...]
+    inbox_id: int | None
+    message_key: str | None
+    is_interaction: bool = False
+    is_forwarded: bool = False
+
+    @property
+    def text(self) -> str:
+        return text_of_parts(self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTurn:
+    turn_id: int
+    conversation_id: int
+    person_id: int
+    new: NewTurn
+
+    def edited(self, parts: tuple[Part, ...], inbox_id: int) -> NewTurn:
+        """The same turn as it reads after an edit."""
+        return replace(self.new, parts=parts, inbox_id=inbox_id)
 
 
 def open_conversation(
@@ -76,25 +105,43 @@ def turn_at(db: Database, person_id: int, address: ChatAddress, message_key: str
     )
 
 
-def user_turns_at(db: Database, address: ChatAddress, message_key: str) -> list[Row]:
-    """Standing turns that somebody wrote as that message, with whose they are."""
-    return rows(
+def user_turns_at(db: Database, address: ChatAddress, message_key: str) -> list[StoredTurn]:
+    """Standing turns of which somebody wrote a part as that message."""
+    found = rows(
         db,
         f"""
         SELECT turn.*, conversation.person_id FROM turn JOIN conversation ON conversation.id = turn.conversation_id
         WHERE conversation.{_OF_CHAT.replace(" AND ", " AND conversation.")}
-            AND turn.message_key = ? AND turn.role = 'user' AND turn.replaced_at IS NULL
+            AND turn.role = 'user' AND turn.replaced_at IS NULL AND (turn.message_key = ? OR EXISTS
+                (SELECT 1 FROM json_each(turn.parts_json) WHERE json_extract(json_each.value, '$.key') = ?))
         """,  # noqa: S608
         *_chat_of(address),
         message_key,
+        message_key,
     )
+    return [_stored_turn(row) for row in found]
+
+
+def completions_reading(db: Database, turn: StoredTurn) -> set[int]:
+    """Every answer that had this turn in its prompt, in branches too."""
+    found: set[int] = set()
+    waiting = [(turn.conversation_id, turn.turn_id)]
+    while waiting:
+        conversation_id, since = waiting.pop()
+        for row in rows(db, "SELECT * FROM turn WHERE conversation_id = ? AND id >= ?", conversation_id, since):
+            if row["completion_id"] is not None:
+                found.add(int(row["completion_id"]))
+            for child in rows(db, "SELECT id FROM conversation WHERE parent_turn_id = ?", row["id"]):
+                waiting.append((child["id"], 0))
+    return found
 
 
 def read_by(db: Database, completion_id: int) -> tuple[Turn, ...]:
-    """The person's turns that stood before an answer when it was given, as far as they still stand."""
+    """The person's turns that stood before an answer when it was given, whatever became of them since."""
     turn_id = turn_of_completion(db, completion_id)
-    turn = the(db, f"turn {turn_id}", "SELECT conversation_id FROM turn WHERE id = ?", turn_id)
-    return tuple(turn for turn in turns(db, turn["conversation_id"], before=turn_id) if turn.role == "user")
+    turn = the(db, f"turn {turn_id}", "SELECT conversation_id, created_at FROM turn WHERE id = ?", turn_id)
+    then = turns(db, turn["conversation_id"], before=turn_id, as_of=turn["created_at"])
+    return tuple(turn for turn in then if turn.role == "user")
 
 
 def _start(db: Database, person_id: int, address: ChatAddress, parent_turn_id: int | None, now: datetime) -> int:
@@ -134,28 +181,30 @@ def user_turn_of_update(db: Database, inbox_id: int) -> Row | None:
     return one(db, "SELECT * FROM turn WHERE inbox_id = ? AND role = 'user'", inbox_id)
 
 
-def add_user_turn(
-    db: Database,
-    conversation_id: int,
-    text: str,
-    inbox_id: int | None,
-    now: datetime,
-    *,
-    message_key: str | None = None,
-    is_interaction: bool = False,
-    is_forwarded: bool = False,
-) -> int:
+def add_user_turn(db: Database, conversation_id: int, new: NewTurn, now: datetime) -> int:
     return insert(
         db,
         "turn",
         conversation_id=conversation_id,
         role="user",
-        text=text,
-        inbox_id=inbox_id,
-        message_key=message_key,
-        is_interaction=int(is_interaction),
-        is_forwarded=int(is_forwarded),
+        text=new.text,
+        parts_json=json.dumps([asdict(part) for part in new.parts]),
+        inbox_id=new.inbox_id,
+        message_key=new.message_key,
+        is_interaction=int(new.is_interaction),
+        is_forwarded=int(new.is_forwarded),
         created_at=text_of(now),
+    )
+
+
+def rewrite_turn(db: Database, turn_id: int, parts: tuple[Part, ...]) -> None:
+    """What is left of a turn when the person deleted a part of it."""
+    change(
+        db,
+        "UPDATE turn SET text = ?, parts_json = ? WHERE id = ?",
+        text_of_parts(parts),
+        json.dumps([asdict(part) for part in parts]),
+        turn_id,
     )
 
 
@@ -179,17 +228,24 @@ def drop_user_turn(db: Database, inbox_id: int, now: datetime) -> None:
     change(db, "UPDATE turn SET replaced_at = ? WHERE inbox_id = ? AND role = 'user'", text_of(now), inbox_id)
 
 
-def turns(db: Database, conversation_id: int, *, before: int | None = None) -> tuple[Turn, ...]:
-    """Turns that still stand, oldest first, from the root of the branch; `before` a turn id, exclusive."""
+def turns(
+    db: Database, conversation_id: int, *, before: int | None = None, as_of: str = _END_OF_TIME
+) -> tuple[Turn, ...]:
+    """Turns that stand, or stood at a time, oldest first, from the root of the branch.
+
+    `before`: a turn id, exclusive.
+    """
     until = before if before is not None else 1 << 62
     found: list[Row] = []
     branched_at: int | None = None
     while True:
         found[:0] = rows(
             db,
-            "SELECT * FROM turn WHERE conversation_id = ? AND id < ? AND (replaced_at IS NULL OR id = ?) ORDER BY id",
+            "SELECT * FROM turn WHERE conversation_id = ? AND id < ?"
+            " AND (replaced_at IS NULL OR replaced_at > ? OR id = ?) ORDER BY id",
             conversation_id,
             until,
+            as_of,
             branched_at,
         )
         branched_at = _parent_turn(db, conversation_id)
@@ -203,6 +259,22 @@ def _parent_turn(db: Database, conversation_id: int) -> int | None:
     sql = "SELECT parent_turn_id FROM conversation WHERE id = ?"
     found: int | None = the(db, f"conversation {conversation_id}", sql, conversation_id)["parent_turn_id"]
     return found
+
+
+def _stored_turn(row: Row) -> StoredTurn:
+    parts = tuple(Part(**part) for part in json.loads(row["parts_json"]))
+    return StoredTurn(
+        turn_id=row["id"],
+        conversation_id=row["conversation_id"],
+        person_id=row["person_id"],
+        new=NewTurn(
+            parts=parts or (Part(text=row["text"], key=row["message_key"] or ""),),
+            inbox_id=row["inbox_id"],
+            message_key=row["message_key"],
+            is_interaction=bool(row["is_interaction"]),
+            is_forwarded=bool(row["is_forwarded"]),
+        ),
+    )
 
 
 def _turn(row: Row) -> Turn:
@@ -347,8 +419,12 @@ def completion_of_update(db: Database, inbox_id: int) -> SentCompletion | None:
 
 
 def n_answers_since(db: Database, person_id: int, since: datetime) -> int:
-    sql = "SELECT count(*) AS n FROM completion WHERE person_id = ? AND created_at >= ?"
-    return int(the(db, "count", sql, person_id, text_of(since))["n"])
+    """A comparison is two answers."""
+    sql = (
+        "SELECT (SELECT count(*) FROM completion WHERE person_id = ? AND created_at >= ?)"
+        " + 2 * (SELECT count(*) FROM comparison WHERE person_id = ? AND created_at >= ?) AS n"
+    )
+    return int(the(db, "count", sql, person_id, text_of(since), person_id, text_of(since))["n"])
 
 
 def turn_of_completion(db: Database, completion_id: int) -> int:

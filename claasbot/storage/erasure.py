@@ -11,7 +11,22 @@ from sqlite_utils import Database
 from claasbot.storage import people, versions
 from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
 
+_THEIR_ROOM = """is_group = 0 AND id IN (
+    SELECT room.id FROM chat AS room JOIN (
+        SELECT platform, bot_account, chat FROM consent WHERE person_id = ?1
+        UNION SELECT platform, bot_account, chat FROM conversation WHERE person_id = ?1
+        UNION SELECT platform, bot_account, chat FROM inbox JOIN account USING (platform, account) WHERE person_id = ?1
+    ) AS there USING (platform, bot_account)
+    WHERE there.chat = room.chat OR there.chat LIKE room.chat || '/%'
+)
+AND id NOT IN (
+    SELECT room.id FROM chat AS room JOIN conversation USING (platform, bot_account)
+    WHERE person_id != ?1 AND (conversation.chat = room.chat OR conversation.chat LIKE room.chat || '/%')
+)"""
+"""Private chats in which nobody else has talked: their persona is this person's own words."""
+
 _OWNED = {
+    "chat": _THEIR_ROOM,
     "shown_message": "completion_id IN (SELECT id FROM completion WHERE person_id = ?)",
     "pairing": "(platform, account) IN (SELECT platform, account FROM account WHERE person_id = ?)",
     "inbox": "(platform, account) IN (SELECT platform, account FROM account WHERE person_id = ?)",
@@ -26,6 +41,15 @@ _OWNED = {
     "person": "id = ?",
 }
 """Every table with rows of people, and which rows are one person's; in the order in which they can be deleted."""
+
+NOBODYS = {
+    "admin_session": "the dashboard's one admin, by the hash of a token",
+    "sign_in_token": "the same",
+    "switch": "of the whole bot",
+    "erasure": "says that somebody was forgotten, with ids and folders: it outlives them",
+    "audit": "what admins did, with the name taken out of it by `finish`",
+}
+"""Tables of which an erasure leaves the rows, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +91,48 @@ def leave_witness(db: Database, erasure_id: int, server_name: str) -> None:
 def finish(db: Database, asked: Erasure, now: datetime) -> dict[str, int]:
     """Delete every row of the person, one transaction; returns how many of each table."""
     db.conn.execute("PRAGMA defer_foreign_keys = ON")
+    _hand_over(db, asked.person_id)
+    _take_name_out_of_audit(db, asked.person_id)
     counts = {
         table: change(db, f"DELETE FROM {table} WHERE {which}", asked.person_id)  # noqa: S608
         for table, which in _OWNED.items()
     }
     change(db, "UPDATE erasure SET state = 'done', done_at = ? WHERE id = ?", text_of(now), asked.erasure_id)
     return counts
+
+
+def _hand_over(db: Database, person_id: int) -> None:
+    """Answers belong to whoever has the conversation: a join may have moved it while they were written."""
+    change(
+        db,
+        "UPDATE completion SET version_id = NULL, person_id ="
+        " (SELECT person_id FROM conversation WHERE conversation.id = completion.conversation_id)"
+        " WHERE person_id = ?1 AND conversation_id IN (SELECT id FROM conversation WHERE person_id != ?1)",
+        person_id,
+    )
+    # The versions go: what they answered keeps their names only.
+    change(
+        db,
+        "UPDATE completion SET version_id = NULL WHERE person_id != ?1"
+        " AND version_id IN (SELECT id FROM adapter_version WHERE person_id = ?1)",
+        person_id,
+    )
+
+
+def prune_inbox(db: Database, handled_before: datetime) -> int:
+    """Updates that are long done, also of strangers who never became anybody; returns how many went."""
+    return change(db, "DELETE FROM inbox WHERE handled_at < ?", text_of(handled_before))
+
+
+def _take_name_out_of_audit(db: Database, person_id: int) -> None:
+    theirs = "(SELECT platform || ':' || account FROM account WHERE person_id = ?2)"
+    for column in ("who", "whom"):
+        change(
+            db,
+            f"UPDATE audit SET {column} = ?1 WHERE {column} IN {theirs}",  # noqa: S608
+            f"p{person_id}, forgotten",
+            person_id,
+        )
 
 
 def export(db: Database, person_id: int) -> dict[str, list[dict[str, object]]]:

@@ -22,7 +22,7 @@ from claasbot.domain.conversation import (
     Said,
     Stopped,
 )
-from claasbot.storage.rows import change, insert, one, rows, text_of, time_of
+from claasbot.storage.rows import Row, change, insert, one, rows, text_of, time_of
 
 _KINDS: dict[str, type[ChatEvent]] = {
     kind.__name__: kind for kind in (Said, Reacted, Pressed, Commanded, Edited, Deleted, Stopped, Moved, Left)
@@ -34,6 +34,10 @@ class Update:
     inbox_id: int
     event: ChatEvent
     attempts: int
+    is_begun: bool = False
+    """Met before: a turn may hold it already, alone."""
+    is_late: bool = False
+    """It was about an answer that was still being written, and waits for its end."""
 
 
 def add(db: Database, event: ChatEvent, now: datetime) -> int | None:
@@ -65,15 +69,24 @@ def waiting(db: Database, now: datetime, limit: int = 500) -> list[Update]:
     """Unhandled updates, oldest first. What cannot be read any more is closed with its error, not met again."""
     updates = []
     for row in rows(
-        db, "SELECT id, event_json, attempts FROM inbox WHERE handled_at IS NULL ORDER BY id LIMIT ?", limit
+        db, "SELECT id, event_json, attempts, began_at FROM inbox WHERE handled_at IS NULL ORDER BY id LIMIT ?", limit
     ):
         try:
             event = _from_json(row["event_json"])
         except (KeyError, TypeError, ValueError) as error:
             handled(db, row["id"], now, f"not readable: {type(error).__name__}")
             continue
-        updates.append(Update(inbox_id=row["id"], event=event, attempts=row["attempts"]))
+        updates.append(_update(row, event))
     return updates
+
+
+def _update(row: Row, event: ChatEvent) -> Update:
+    is_begun = row["began_at"] is not None or row["attempts"] > 0
+    return Update(inbox_id=row["id"], event=event, attempts=row["attempts"], is_begun=is_begun)
+
+
+def is_open(db: Database, inbox_id: int) -> bool:
+    return one(db, "SELECT 1 FROM inbox WHERE id = ? AND handled_at IS NULL", inbox_id) is not None
 
 
 def handled(db: Database, inbox_id: int, now: datetime, error: str = "") -> None:
@@ -114,7 +127,7 @@ def _from_json(text: str) -> ChatEvent:
     facts = json.loads(text)
     kind = _KINDS[facts.pop("kind")]
     facts["address"] = ChatAddress(**facts["address"])
-    facts["roles"] = tuple(facts["roles"])
+    facts["roles"] = tuple(facts.get("roles", ()))  # rows that waited while claasbot was renewed have none
     if "attachments" in facts:
         facts["attachments"] = tuple(Attachment(**one) for one in facts["attachments"])
     facts["at"] = None if facts["at"] is None else time_of(facts["at"])

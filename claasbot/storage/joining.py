@@ -11,7 +11,8 @@ from claasbot.storage.rows import change, rows, text_of
 
 _FOLLOW = ("account", "consent", "conversation", "completion", "feedback_event", "experience", "outbox", "comparison")
 
-_PARKED = "it was learned under the other account"
+_LEFT_BEHIND = "it was learned under the other account"
+"""What people are told of it; the column `is_left_behind` says it."""
 
 
 def join(db: Database, winner: int, loser: int, now: datetime) -> int:
@@ -40,8 +41,9 @@ def _park(db: Database, experience_id: int, now: datetime) -> None:
     """
     change(
         db,
-        "UPDATE experience SET state = 'quarantined', reason = ?, consumed_by = NULL, changed_at = ? WHERE id = ?",
-        _PARKED,
+        "UPDATE experience SET state = 'quarantined', reason = ?, is_left_behind = 1, consumed_by = NULL,"
+        " changed_at = ? WHERE id = ?",
+        _LEFT_BEHIND,
         text_of(now),
         experience_id,
     )
@@ -51,9 +53,8 @@ def learn_again(db: Database, person_id: int, now: datetime) -> int:
     """Queue what went with the other adapter; returns how many."""
     found = rows(
         db,
-        "SELECT id FROM experience WHERE person_id = ? AND state = 'quarantined' AND reason = ?",
+        "SELECT id FROM experience WHERE person_id = ? AND state = 'quarantined' AND is_left_behind",
         person_id,
-        _PARKED,
     )
     for row in found:
         lessons.move(db, row["id"], "queued", "", now)

@@ -32,6 +32,7 @@ class StoredExperience:
     address: ChatAddress
     mark_key: str | None
     """The message on which the person sees what became of it."""
+    is_interaction: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +59,18 @@ class NewFeedback:
     text: str
     source_key: str
     mark_key: str | None = None
+    is_interaction: bool = False
+    """Typed or tapped in the bot's own commands, buttons and forms."""
+    is_reason: bool = False
+    """Says why there is a thumbs-down: it goes with it."""
 
 
 def add_feedback(db: Database, new: NewFeedback, now: datetime) -> FeedbackEvent:
-    """The same source twice is one event."""
+    """The same source twice is one event; a reason that came to nothing may be given again."""
     known = one(db, "SELECT * FROM feedback_event WHERE source_key = ?", new.source_key)
-    if known is not None:
+    if known is not None and new.is_reason and _came_to_nothing(db, known["id"]):
+        change(db, "UPDATE feedback_event SET source_key = source_key || ':' || id WHERE id = ?", known["id"])
+    elif known is not None:
         return _feedback(known)
     feedback_id = insert(db, "feedback_event", **asdict(new), created_at=text_of(now))
     return FeedbackEvent(
@@ -73,6 +80,12 @@ def add_feedback(db: Database, new: NewFeedback, now: datetime) -> FeedbackEvent
         kind=new.kind,
         text=new.text,
     )
+
+
+def _came_to_nothing(db: Database, feedback_id: int) -> bool:
+    """Taken back, or refused: not waiting, and not learned."""
+    made = one(db, "SELECT state FROM experience WHERE feedback_event_id = ?", feedback_id)
+    return made is not None and made["state"] in ("withdrawn", "rejected")
 
 
 def standing_thumb(db: Database, person_id: int, completion_id: int, kind: FeedbackKind) -> int | None:
@@ -88,21 +101,21 @@ def standing_thumb(db: Database, person_id: int, completion_id: int, kind: Feedb
 
 
 def withdraw_feedback(db: Database, person_id: int, completion_id: int, kind: FeedbackKind, now: datetime) -> set[int]:
-    """Take back feedback of one kind on one answer, and what it has not taught yet.
+    """Take back feedback of one kind on one answer, and what it has not taught yet; a thumbs-down takes its reasons.
 
     Returns the versions that have learned from it already.
     """
     sql = (
         "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND kind = ? AND withdrawn_at IS NULL"
     )
-    return _withdraw(db, rows(db, sql, person_id, completion_id, kind), now)
+    taught = _withdraw(db, rows(db, sql, person_id, completion_id, kind), now)
+    return taught | withdraw_reasons(db, person_id, completion_id, now) if kind == "thumbs_down" else taught
 
 
 def withdraw_reasons(db: Database, person_id: int, completion_id: int, now: datetime) -> set[int]:
-    """Take back the reasons that were picked by a button after a thumbs-down."""
+    """Take back what the person said when they were asked why."""
     sql = (
-        "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND kind = 'text'"
-        " AND source_key LIKE '%:reason:%' AND withdrawn_at IS NULL"
+        "SELECT id FROM feedback_event WHERE person_id = ? AND completion_id = ? AND is_reason AND withdrawn_at IS NULL"
     )
     return _withdraw(db, rows(db, sql, person_id, completion_id), now)
 
@@ -150,13 +163,6 @@ def asked_why(db: Database, person_id: int, address: ChatAddress, now: datetime)
     return None if row is None else int(row["completion_id"])
 
 
-def withdraw_waiting(db: Database, completion_id: int, why: str, now: datetime) -> None:
-    """Nothing that waits of this answer teaches any more."""
-    for row in rows(db, "SELECT id, state FROM experience WHERE completion_id = ?", completion_id):
-        if row["state"] in _UNSETTLED:
-            move(db, row["id"], "withdrawn", why, now)
-
-
 def add_experience(db: Database, feedback: FeedbackEvent, now: datetime) -> StoredExperience:
     """One experience per feedback event, at most."""
     known = one(db, "SELECT id FROM experience WHERE feedback_event_id = ?", feedback.feedback_id)
@@ -178,7 +184,7 @@ def add_experience(db: Database, feedback: FeedbackEvent, now: datetime) -> Stor
 
 _EXPERIENCE = """
     SELECT experience.*, feedback_event.kind AS kind, feedback_event.text AS text,
-        completion.platform, completion.bot_account, completion.chat,
+        feedback_event.is_interaction, completion.platform, completion.bot_account, completion.chat,
         coalesce(feedback_event.mark_key, completion.message_key) AS shown_key
     FROM experience JOIN feedback_event ON feedback_event.id = experience.feedback_event_id
     JOIN completion ON completion.id = experience.completion_id
@@ -228,7 +234,7 @@ def move(db: Database, experience_id: int, state: ExperienceState, reason: str, 
     moved(row["state"], state)
     change(
         db,
-        "UPDATE experience SET state = ?, reason = ?, changed_at = ? WHERE id = ?",
+        "UPDATE experience SET state = ?, reason = ?, is_left_behind = 0, changed_at = ? WHERE id = ?",
         state,
         reason,
         text_of(now),
@@ -464,6 +470,7 @@ def _stored(row: Row) -> StoredExperience:
         n_refusals=row["n_refusals"],
         address=ChatAddress(platform=row["platform"], bot_account=row["bot_account"], chat=row["chat"]),
         mark_key=row["shown_key"],
+        is_interaction=bool(row["is_interaction"]),
     )
 
 

@@ -13,7 +13,7 @@ from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import ChatAddress
 from claasbot.ports import Mark
 from claasbot.storage.lessons import StoredExperience
-from claasbot.storage.rows import change, insert, one, rows, text_of, the
+from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
 
 NoticeKind = Mark | Literal["cleared"]
 """`cleared`: the mark is taken off."""
@@ -28,6 +28,12 @@ class Notice:
     message_key: str | None
     data: dict[str, object]
     attempts: int
+    is_marked: bool
+    """Its mark is set, and its words wait for the end of the quiet hours."""
+    is_standing: bool
+    """What it says is still so: of something learned, that it was not undone since."""
+    is_answering: bool
+    """Of something learned: that version answers the person now."""
 
 
 def add(db: Database, experience: StoredExperience, kind: Mark, data: dict[str, object], now: datetime) -> int:
@@ -78,25 +84,53 @@ def _clear(db: Database, person_id: int, address: ChatAddress, message_key: str 
         )
 
 
-def waiting(db: Database, now: datetime, limit: int = 200) -> list[Notice]:
+_DUE = "told_at IS NULL AND (not_before IS NULL OR not_before <= ?)"
+
+
+def waiting_chats(db: Database, now: datetime) -> list[ChatAddress]:
+    """Where something is to be told, longest waiting first."""
     found = rows(
         db,
-        "SELECT * FROM outbox WHERE told_at IS NULL AND (not_before IS NULL OR not_before <= ?) ORDER BY id LIMIT ?",
+        f"SELECT platform, bot_account, chat FROM outbox WHERE {_DUE}"  # noqa: S608
+        " GROUP BY platform, bot_account, chat ORDER BY min(id)",
         text_of(now),
+    )
+    return [ChatAddress(**row) for row in found]
+
+
+def waiting(db: Database, address: ChatAddress, now: datetime, limit: int = 50) -> list[Notice]:
+    """What is to be told in one chat, in order."""
+    found = rows(
+        db,
+        f"""
+        SELECT outbox.*, experience.state AS became, adapter_version.state AS version_state FROM outbox
+        LEFT JOIN experience ON experience.id = outbox.experience_id
+        LEFT JOIN adapter_version ON adapter_version.id = experience.consumed_by
+        WHERE {_DUE} AND platform = ? AND bot_account = ? AND chat = ? ORDER BY outbox.id LIMIT ?
+        """,  # noqa: S608
+        text_of(now),
+        address.platform,
+        address.bot_account,
+        address.chat,
         limit,
     )
-    return [
-        Notice(
-            notice_id=row["id"],
-            person_id=row["person_id"],
-            address=ChatAddress(platform=row["platform"], bot_account=row["bot_account"], chat=row["chat"]),
-            kind=row["kind"],
-            message_key=row["message_key"],
-            data=json.loads(row["data_json"]),
-            attempts=row["attempts"],
-        )
-        for row in found
-    ]
+    return [_notice(row) for row in found]
+
+
+def _notice(row: Row) -> Notice:
+    is_learned = row["kind"] == "learned"
+    return Notice(
+        notice_id=row["id"],
+        person_id=row["person_id"],
+        address=ChatAddress(platform=row["platform"], bot_account=row["bot_account"], chat=row["chat"]),
+        kind=row["kind"],
+        message_key=row["message_key"],
+        data=json.loads(row["data_json"]),
+        attempts=row["attempts"],
+        is_marked=bool(row["is_marked"]),
+        is_standing=not is_learned or row["became"] == "consumed",
+        is_answering=is_learned and row["version_state"] == "promoted",
+    )
 
 
 def told(db: Database, notice_id: int, now: datetime) -> None:
@@ -105,14 +139,14 @@ def told(db: Database, notice_id: int, now: datetime) -> None:
 
 
 def postpone(db: Database, notice_id: int, until: datetime) -> None:
-    change(db, "UPDATE outbox SET not_before = ? WHERE id = ?", text_of(until), notice_id)
+    """Its mark is set; its words wait."""
+    change(db, "UPDATE outbox SET not_before = ?, is_marked = 1 WHERE id = ?", text_of(until), notice_id)
 
 
-def failed(db: Database, notice_id: int) -> None:
-    change(db, "UPDATE outbox SET attempts = attempts + 1 WHERE id = ?", notice_id)
+def failed(db: Database, notice_id: int, again_at: datetime) -> None:
+    change(db, "UPDATE outbox SET attempts = attempts + 1, not_before = ? WHERE id = ?", text_of(again_at), notice_id)
 
 
 def n_waiting(db: Database) -> int:
     """Without those that wait for the end of the quiet hours."""
-    sql = "SELECT count(*) AS n FROM outbox WHERE told_at IS NULL AND not_before IS NULL"
-    return int(the(db, "count", sql)["n"])
+    return int(the(db, "count", "SELECT count(*) AS n FROM outbox WHERE told_at IS NULL AND NOT is_marked")["n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlite_utils import Database
@@ -9,6 +10,17 @@ from sqlite_utils import Database
 from claasbot.domain.conversation import ChatAddress
 from claasbot.domain.person import Consent, ConsentState, Person
 from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a person has cost."""
+
+    n_answers: int
+    n_tokens: int
+    answering_s: float
+    n_lessons: int
+    lessons_s: float
 
 
 def person_of(db: Database, platform: str, account: str, display_name: str, now: datetime) -> Person:
@@ -26,6 +38,12 @@ def known(db: Database, platform: str, account: str) -> Person | None:
     """Whoever is behind an account; looking makes nobody."""
     row = one(db, "SELECT person_id FROM account WHERE platform = ? AND account = ?", platform, account)
     return None if row is None else person(db, row["person_id"])
+
+
+def known_person(db: Database, person_id: int) -> Person | None:
+    """None for somebody who is forgotten."""
+    row = one(db, "SELECT id FROM person WHERE id = ?", person_id)
+    return None if row is None else person(db, person_id)
 
 
 def person(db: Database, person_id: int) -> Person:
@@ -83,6 +101,7 @@ def overview(db: Database) -> list[Row]:
         """
         SELECT person.id, person.display_name, person.created_at, version.n AS current_n,
             (SELECT group_concat(platform, ', ') FROM account WHERE person_id = person.id) AS platforms,
+            EXISTS (SELECT 1 FROM account WHERE person_id = person.id AND role = 'blocked') AS is_kept_out,
             (SELECT count(*) FROM completion WHERE person_id = person.id) AS n_answers,
             (SELECT coalesce(sum(json_array_length(token_ids_json)), 0) FROM completion
              WHERE person_id = person.id) AS n_tokens,
@@ -95,9 +114,8 @@ def overview(db: Database) -> list[Row]:
     )
 
 
-def usage(db: Database, person_id: int) -> Row:
-    """What a person has cost: answers, tokens, seconds of answering and of lessons."""
-    return the(
+def usage(db: Database, person_id: int) -> Usage:
+    found = the(
         db,
         f"person p{person_id}",
         """
@@ -111,3 +129,4 @@ def usage(db: Database, person_id: int) -> Row:
         person_id,
         person_id,
     )
+    return Usage(**found)

@@ -257,9 +257,13 @@ ALTER TABLE conversation ADD COLUMN parent_turn_id INTEGER REFERENCES turn(id);
 ALTER TABLE conversation ADD COLUMN is_shortened INTEGER NOT NULL DEFAULT 0 CHECK (is_shortened IN (0, 1));
 ALTER TABLE inbox ADD COLUMN began_at TEXT;
 ALTER TABLE turn ADD COLUMN message_key TEXT;
+ALTER TABLE turn ADD COLUMN parts_json TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE turn ADD COLUMN is_interaction INTEGER NOT NULL DEFAULT 0 CHECK (is_interaction IN (0, 1));
 ALTER TABLE turn ADD COLUMN is_forwarded INTEGER NOT NULL DEFAULT 0 CHECK (is_forwarded IN (0, 1));
 ALTER TABLE feedback_event ADD COLUMN mark_key TEXT;
+ALTER TABLE feedback_event ADD COLUMN is_interaction INTEGER NOT NULL DEFAULT 0 CHECK (is_interaction IN (0, 1));
+ALTER TABLE feedback_event ADD COLUMN is_reason INTEGER NOT NULL DEFAULT 0 CHECK (is_reason IN (0, 1));
+ALTER TABLE experience ADD COLUMN is_left_behind INTEGER NOT NULL DEFAULT 0 CHECK (is_left_behind IN (0, 1));
 CREATE INDEX turn_of_message ON turn (message_key) WHERE message_key IS NOT NULL;
 
 CREATE TABLE pairing (
@@ -293,7 +297,8 @@ CREATE TABLE audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at TEXT NOT NULL,
     who TEXT NOT NULL,
-    did TEXT NOT NULL
+    did TEXT NOT NULL,
+    whom TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
 CREATE TABLE outbox_with_cleared (
@@ -308,6 +313,7 @@ CREATE TABLE outbox_with_cleared (
     data_json TEXT NOT NULL DEFAULT '{}',
     created_at TEXT NOT NULL,
     not_before TEXT,
+    is_marked INTEGER NOT NULL DEFAULT 0 CHECK (is_marked IN (0, 1)),
     told_at TEXT,
     attempts INTEGER NOT NULL DEFAULT 0
 ) STRICT;

@@ -11,6 +11,7 @@ import torch
 from claasbot.domain.conversation import plain
 from claasbot.domain.job import JobExperience, TrainingJob
 from claasbot.errors import JobRefused
+from claasbot.training.loss import contrasted
 from claasbot.training.policy import Policy
 from claasbot.training.step import Experience
 
@@ -55,6 +56,9 @@ def _experience(
         )
     with torch.no_grad(), policy.adapter.off():
         teacher_logprobs = policy.logprobs(teacher_prompt, experience.token_ids)
+        if job.recipe.contrast:
+            plain_logprobs = policy.logprobs(experience.prompt_ids, experience.token_ids)
+            teacher_logprobs = contrasted(teacher_logprobs, plain_logprobs, job.recipe.contrast)
     return Experience(
         experience_id=experience.experience_id,
         prompt_ids=experience.prompt_ids,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from claasbot.errors import JobRefused
 
+_PLAUSIBLE = math.log(0.05)
 _MAX_LOG_RATIO = 20.0  # exp(20) is far above any cap: keeps the ratio finite where the server and we disagree
 
 
@@ -39,6 +40,20 @@ def divergence(student_logprobs: Tensor, teacher_logprobs: Tensor, alpha: float)
         return kl(student_logprobs, teacher_logprobs)
     mixture = torch.logaddexp(student_logprobs + math.log1p(-alpha), teacher_logprobs + math.log(alpha))
     return (1.0 - alpha) * kl(student_logprobs, mixture) + alpha * kl(teacher_logprobs, mixture)
+
+
+def contrasted(teacher_logprobs: Tensor, plain_logprobs: Tensor, contrast: float) -> Tensor:
+    """The teacher, moved further along the way that the hindsight moved it: (..., V) → (..., V), normalised.
+
+    p(y|x,h) (p(y|x,h) / p(y|x)) ** contrast, both by the frozen base model, so that it stands still however often it is
+    learned from. A token that the teacher itself finds implausible (below a twentieth of its best) never rises: the
+    ratio of two tiny numbers means nothing. Sources: contrastive decoding (arXiv:2210.15097) for the limit,
+    classifier-free guidance (arXiv:2306.17806) for the target.
+    """
+    shift = contrast * (teacher_logprobs - plain_logprobs)
+    is_plausible = teacher_logprobs >= teacher_logprobs.amax(-1, keepdim=True) + _PLAUSIBLE
+    shift = torch.where(is_plausible, shift, shift.clamp(max=0.0))
+    return (teacher_logprobs + shift).log_softmax(-1)
 
 
 def kl(p_logprobs: Tensor, q_logprobs: Tensor) -> Tensor:

@@ -51,17 +51,17 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/door"): "signed-in",
     ("GET", "/api/strangers"): "signed-in",
     ("POST", "/api/pair"): "signed-in",
-    ("POST", "/telegram/{account}"): "webhook",
+    ("POST", "/webhooks/{platform}/{account}"): "webhook",
     ("POST", "/api/sign-in-link"): "owner-socket",
     ("POST", "/api/backup"): "owner-socket",
 }
 
 COOKIE = "claasbot_session"
 ADMIN_ACCOUNT = "admin"
-_NO_CSRF_TOKEN = {("POST", "/sign-in"), ("POST", "/telegram/{account}")}
+_NO_CSRF_TOKEN = {("POST", "/sign-in"), ("POST", "/webhooks/{platform}/{account}")}
 """Nobody has a session there: the single-use token of the link stands in for it, or the webhook's secret."""
 _NO_SESSION = ("public", "webhook")
-_ANY_HOST = {("POST", "/telegram/{account}")}
+_ANY_HOST = {("POST", "/webhooks/{platform}/{account}")}
 """Reached under the public name of a proxy."""
 
 _HEADERS = {

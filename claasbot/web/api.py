@@ -115,18 +115,18 @@ async def post_learning(request: web.Request) -> web.StreamResponse:
         paused = facts.get("paused") if isinstance(facts, dict) else None
     if not isinstance(paused, bool):
         raise BadInput('Say whether learning is paused: {"paused": true} or {"paused": false}.')
-    await request.app[PARTS].set_paused(paused)
+    await request.app[PARTS].set_paused(paused, _who(request))
     return _done(request, "/", {"paused": paused})
 
 
 async def post_train_now(request: web.Request) -> web.StreamResponse:
-    await request.app[PARTS].train_now()
+    await request.app[PARTS].train_now(_who(request))
     return _done(request, "/", {"started": True})
 
 
 async def post_undo(request: web.Request) -> web.StreamResponse:
     person_id = reading.person_number(request.match_info["person_id"])
-    name = await request.app[PARTS].undo(person_id)
+    name = await request.app[PARTS].undo(person_id, _who(request))
     return _done(request, f"/people/{person_id}", {"version": name})
 
 
@@ -140,13 +140,17 @@ async def get_strangers(request: web.Request) -> web.StreamResponse:
 
 
 async def post_pair(request: web.Request) -> web.StreamResponse:
-    visitor = request[VISITOR]
     given = (await request.post()).get("code") if request.content_type == _FORM else (await _json(request))
     code = given if isinstance(given, str) else given.get("code") if isinstance(given, dict) else None
     if not isinstance(code, str):
         raise BadInput('Give {"code": "…"}: the code that the stranger was told.')
-    stranger, is_told = await request.app[PARTS].let_in(code, f"{visitor.kind}:{visitor.account}")
-    facts = {"name": stranger.display_name, "platform": stranger.address.platform, "is_told": is_told}
+    stranger, is_told = await request.app[PARTS].let_in(code, _who(request))
+    facts = {
+        "name": stranger.display_name,
+        "platform": stranger.address.platform,
+        "is_told": is_told,
+        "is_admin": stranger.is_admin,
+    }
     return _done(request, "/door", facts)
 
 
@@ -163,8 +167,14 @@ async def post_requeue(request: web.Request) -> web.StreamResponse:
     """Parked feedback waits for a lesson again."""
     person_id = reading.person_number(request.match_info["person_id"])
     experience_id = reading.person_number(request.match_info["experience_id"])
-    await request.app[PARTS].requeue(person_id, experience_id)
+    await request.app[PARTS].requeue(person_id, experience_id, _who(request))
     return _done(request, "/feedback", {"queued": experience_id})
+
+
+def _who(request: web.Request) -> str:
+    """Who does something, for the record: `playground:admin`, `console:local:name`."""
+    playground, visitor = _chat_of(request)
+    return f"{playground.platform}:{visitor.account}"
 
 
 def _done(request: web.Request, page: str, facts: dict[str, Any]) -> web.StreamResponse:

@@ -17,7 +17,14 @@ from claasbot.storage.accounts import Stranger
 from claasbot.storage.store import Store
 from claasbot.web.playground import Playground
 
-Webhook = Callable[[Mapping[str, Any], str | None], Awaitable[bool]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """How a platform brings a bot account its updates, where it calls us."""
+
+    receive: Callable[[Mapping[str, Any], str | None], Awaitable[bool]]
+    """(update, secret) → whether it was taken."""
+    secret_header: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +42,21 @@ class WebParts:
     """(person id, question) → (before, now)."""
     export: Callable[[int], Awaitable[str]]
     """All that is stored about a person, as JSON text."""
-    undo: Callable[[int], Awaitable[str]]
-    """Takes back a person's last lesson; returns the name of the version that answers now."""
-    set_paused: Callable[[bool], Awaitable[None]]
-    train_now: Callable[[], Awaitable[None]]
-    """Start what waits without debounce or cooldown."""
+    undo: Callable[[int, str], Awaitable[str]]
+    """(person id, who did it): takes back the last lesson; returns the name of the version that answers now."""
+    set_paused: Callable[[bool, str], Awaitable[None]]
+    """(paused, who did it)."""
+    train_now: Callable[[str], Awaitable[None]]
+    """(who did it): start what waits without debounce or cooldown."""
     let_in: Callable[[str, str], Awaitable[tuple[Stranger, bool]]]
     """(code, who let them in) → the stranger, and whether they could be told."""
-    requeue: Callable[[int, int], Awaitable[None]]
-    """(person id, experience id): parked feedback waits for a lesson again."""
+    requeue: Callable[[int, int, str], Awaitable[None]]
+    """(person id, experience id, who did it): parked feedback waits for a lesson again."""
     backup: Callable[[Path], Awaitable[Contents]]
     """Copies database and versions into a new folder."""
     session_hours: float
-    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
-    """Telegram's updates by bot account: (update, secret) → whether it was taken."""
+    webhooks: Mapping[tuple[str, str], Webhook] = field(default_factory=dict)
+    """By (platform, bot account)."""
     host_names: tuple[str, ...] = ()
     """Names besides localhost and IP addresses under which a browser may reach us."""
 

@@ -47,7 +47,7 @@ ROUTES: tuple[web.RouteDef, ...] = (
     web.post("/api/pair", api.post_pair),
     web.post("/api/backup", api.post_backup),
     web.post("/api/people/{person_id}/feedback/{experience_id}/requeue", api.post_requeue),
-    web.post("/telegram/{account}", webhook.receive),
+    web.post("/webhooks/{platform}/{account}", webhook.receive),
 )
 
 

@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from claasbot.chat.telegram import TelegramChat, TelegramRules
+from claasbot.chat.telegram.client import TelegramChat
 from claasbot.chat.telegram.outgoing import Timing
+from claasbot.chat.telegram.receiving import TelegramRules
 from claasbot.services.admin_commands import HELP as ADMIN_HELP
 from claasbot.services.clock import utc_now
 from claasbot.services.commands import HELP

@@ -15,6 +15,7 @@ import pytest
 from claasbot.chat.terminal import chat_in_terminal
 from claasbot.domain.conversation import Button, Commanded, Pressed, Reply, Said, Stopped
 from claasbot.errors import ChatError
+from claasbot.hosting import strangers
 
 from .conftest import person_at_the_terminal
 
@@ -33,7 +34,7 @@ async def test_a_line_waits_for_the_answer_before_it(bot, terminal):
     terminal.type("never ends\nnext\n")
     terminal.hang_up()
     await terminal.see("echo: ")
-    await asyncio.sleep(0.02)
+    await strangers(bot.path)  # what was sent before has arrived when a later request is answered
     assert [event.text for event in bot.accepted] == ["never ends"]
     bot.stopped.set()
     await terminal.end()

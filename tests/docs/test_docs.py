@@ -26,6 +26,12 @@ def test_a_made_page_is_fresh(name):
     assert (ROOT / "docs" / name).read_text() == page, "run `python docs/generate.py`"
 
 
+def test_what_is_given_without_a_dash_is_named():
+    page = generator().commands_page()
+    assert "`CODE` the code that the stranger was told" in page
+    assert "``" not in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):

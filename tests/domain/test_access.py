@@ -1,6 +1,8 @@
+"""Who may talk to the bot, and who steers it."""
+
 import pytest
 
-from claasbot.domain.access import AccessRules, Visit, entry
+from claasbot.domain.access import AccessRules, Visit, entry, makes_admin
 
 STRANGER = Visit(platform="telegram", account="7", room="7", is_group=False)
 IN_GROUP = Visit(platform="telegram", account="7", room="-5", is_group=True)
@@ -52,3 +54,21 @@ def test_who_sits_at_the_machine_is_an_admin():
 
 def test_paired_people_keep_their_role():
     assert [entry(STRANGER, role, AccessRules()) for role in ("allowed", "admin")] == ["guest", "admin"]
+
+
+HOME = AccessRules(at_home=frozenset({"console"}))
+
+
+@pytest.mark.parametrize(
+    ("who", "rules", "has_admin", "expected"),
+    [
+        ("console:owner", HOME, False, True),
+        ("console:owner", HOME, True, False),
+        ("telegram:7", HOME, False, False),
+        ("console:owner", AccessRules(at_home=HOME.at_home, admins=frozenset({"telegram:9"})), False, False),
+    ],
+)
+def test_only_the_first_whom_the_host_lets_in_becomes_an_admin_and_only_where_none_is_named(
+    who, rules, has_admin, expected
+):
+    assert makes_admin(who, rules, has_admin=has_admin) is expected

@@ -1,3 +1,5 @@
+"""When notices wait for the morning."""
+
 from datetime import UTC, datetime
 
 import pytest

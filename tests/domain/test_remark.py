@@ -1,3 +1,5 @@
+"""Which messages are about an answer, and which ask something new."""
+
 import pytest
 
 from claasbot.domain.remark import is_reason, is_remark

@@ -88,14 +88,21 @@ async def test_a_trainer_that_fails_is_engine_down_and_the_job_runs_again(
 async def test_a_trainer_that_hangs_is_started_again_and_the_job_runs_again(
     make: Callable[..., LocalEngine], job: TrainingJob, tmp_path: Path, word: str, until: str, what: str
 ) -> None:
-    now = [0.0]
-    engine = make(word, clock=lambda: now[0], limits=TrainerLimits(poll_s=0.005, silence_s=20.0, deadline_s=30.0))
+    now, n_looks = [0.0], [0]
+
+    def clock() -> float:
+        n_looks[0] += 1
+        return now[0]
+
+    engine = make(word, clock=clock, limits=TrainerLimits(poll_s=0.005, silence_s=20.0, deadline_s=30.0))
     running = asyncio.create_task(engine.run(job))
     await appears(tmp_path / "jobs" / job.job_id / until)
     for _ in range(4):
         if word == "compute for ever":
             await next_beat(tmp_path / "jobs" / job.job_id / "heartbeat")
-        await asyncio.sleep(0.05)  # the engine looks
+        n_before = n_looks[0]
+        while n_looks[0] < n_before + 2 and not running.done():  # noqa: ASYNC110 - the engine looks
+            await asyncio.sleep(0.005)
         assert now[0] > 20.0 or not running.done()
         now[0] += 10.0
     with pytest.raises(EngineDown, match=what):
@@ -107,13 +114,13 @@ async def test_a_trainer_that_hangs_is_started_again_and_the_job_runs_again(
 
 
 async def test_a_job_that_kills_the_trainer_does_not_kill_the_next_one(
-    make: Callable[..., LocalEngine], job: TrainingJob
+    make: Callable[..., LocalEngine], job: TrainingJob, tmp_path: Path
 ) -> None:
     engine = make("die")
     with pytest.raises(EngineDown):
         await engine.run(job)
     await engine.child.wait_ready(30)
-    await asyncio.sleep(0.1)  # time for the new trainer to find the job, were it still there
+    assert not (tmp_path / "jobs" / job.job_id).exists(), "the new trainer would find it"
     assert engine.child.generation == 2
     assert engine.is_ready()
 

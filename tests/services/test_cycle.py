@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from claasbot.domain.conversation import Commanded
+from claasbot.domain.conversation import Commanded, Deleted
 from claasbot.storage import conversations, lessons, people, versions
 from claasbot.storage.rows import insert, one, rows
 
@@ -204,7 +204,7 @@ async def test_forget_leaves_nothing_and_the_next_message_is_a_stranger(world):
     await world.taught("ada")
     await world.taught("bob")
     asked = await world.chat.command("ada", "forget")
-    assert [button.action for button in asked.buttons] == ["forget:yes", "forget:no"]
+    assert [button.action for button in asked.buttons] == ["forget:yes:1", "forget:no:1"]
     receipt = await world.chat.press("ada", "forget:yes")
     assert "Forgotten" in receipt.text
     assert not (world.data / "adapters" / "p1").exists()
@@ -513,7 +513,9 @@ async def test_an_undone_lesson_loses_its_mark_and_its_button_says_so(world):
 async def test_feedback_withdrawn_during_its_lesson_loses_its_mark(world):
     await world.chat.command("ada", "optin")
     key, hold = await learning(world)
-    await world.store.run(lessons.withdraw_waiting, int(key), "its message was deleted", world.cycle.clock())
+    [turn] = await world.store.run(rows, "SELECT message_key FROM turn WHERE role = 'user'")
+    address = world.chat.chat_of("ada")
+    await world.chat.post(Deleted(address=address, account="", update_key="d", message_key=turn["message_key"]))
     hold.set()
     await world.cycle.settled()
     assert marks(world, key)[-1] is None

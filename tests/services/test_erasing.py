@@ -2,17 +2,18 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 
 from claasbot.domain.completion import CompletionRequest
-from claasbot.domain.conversation import Message
+from claasbot.domain.conversation import ChatAddress, Commanded, Message, Pressed
 from claasbot.errors import AdapterNotLoaded, ClaasbotError, NotFound, ServerDown, ServerRefused
 from claasbot.inference.scripted import ScriptedServer
 from claasbot.services.clock import utc_now
 from claasbot.services.erasing import Erasing
 from claasbot.services.serving import Serving
-from claasbot.storage import erasure, lessons, people, versions
+from claasbot.storage import audit, erasure, lessons, people, versions
 from claasbot.storage.rows import change, one, rows
 
 ADA = 1
@@ -314,3 +315,86 @@ async def test_a_forgotten_name_answers_nobody(world):
         async for _ in world.server.complete(request):
             pass
     assert await world.store.run(rows, "SELECT * FROM adapter_version") == []
+
+
+async def test_an_erasure_that_is_stuck_holds_up_nobody_elses(world):
+    for account in ("ada", "bob", "eve"):
+        await world.chat.say(account, "What is rain?")
+    await world.store.run(change, "UPDATE completion SET retry_of = 1 WHERE person_id = 2")  # ada's answer cannot go
+    for person_id in (1, 3):
+        await world.store.run(erasure.ask, person_id, f"adapters/p{person_id}", utc_now())
+    await world.cycle.erasing.resume()
+    assert [row["id"] for row in await world.store.run(rows, "SELECT id FROM person ORDER BY id")] == [1, 2]
+    await world.store.run(change, "UPDATE completion SET retry_of = NULL")
+    await world.cycle.erasing.resume()
+    assert [row["id"] for row in await world.store.run(rows, "SELECT id FROM person")] == [2]
+
+
+async def test_what_somebody_wanted_the_bot_to_be_in_private_is_exported_and_goes(world):
+    await world.chat.command("ada", "persona", "I am Ada Lovelace; call me Countess")
+    await world.chat.command("bob", "persona", "a patient teacher")
+    exported = json.loads(await world.cycle.erasing.export(ADA))["rows"]
+    assert [row["persona"] for row in exported["chat"]] == ["I am Ada Lovelace; call me Countess"]
+    await world.chat.press("ada", "forget:yes")
+    await world.cycle.settled()
+    kept = await world.store.run(rows, "SELECT persona FROM chat WHERE persona != ''")
+    assert kept == [{"persona": "a patient teacher"}]
+
+
+async def test_the_persona_of_a_group_outlives_whoever_set_it(world):
+    team = ChatAddress(platform="console", bot_account="console", chat="team")
+    await world.chat.post(
+        Commanded(address=team, account="ada", update_key="g", command="persona", argument="a poet", is_group=True)
+    )
+    await world.cycle.settled()
+    await world.chat.press("ada", "forget:yes")
+    assert {"persona": "a poet"} in await world.store.run(rows, "SELECT persona FROM chat")
+
+
+async def test_the_record_of_what_admins_did_loses_the_name(world):
+    await world.chat.say("ada", "What is rain?")
+    await world.store.run(audit.add, "console:ada", "let in", utc_now(), whom="telegram:9")
+    await world.store.run(audit.add, "telegram:8", "let in", utc_now(), whom="console:ada")
+    assert (await world.store.run(audit.latest))[0]["did"] == "let in console:ada"
+    await world.chat.press("ada", "forget:yes")
+    found = await world.store.run(audit.latest)
+    assert [(row["who"], row["did"]) for row in found] == [
+        ("telegram:8", "let in p1, forgotten"),
+        ("p1, forgotten", "let in telegram:9"),
+    ]
+
+
+async def test_updates_that_are_long_done_go_whoever_sent_them(world):
+    await world.chat.say("ada", "What is rain?")
+    await world.cycle.settled()
+    old = (utc_now() - timedelta(days=31)).isoformat()
+    await world.store.run(change, "UPDATE inbox SET account = 'a stranger', handled_at = ?", old)
+    await world.chat.say("ada", "And snow?")
+    await world.cycle.settled()
+    await world.cycle.erasing.resume()
+    assert [row["account"] for row in await world.store.run(rows, "SELECT account FROM inbox")] == ["ada"]
+
+
+async def test_every_table_is_somebodys_or_says_why_it_is_nobodys(world):
+    found = await world.store.run(
+        rows, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    )
+    owned = set(json.loads(await world.cycle.erasing.export(ADA + 98))["rows"])
+    assert {row["name"] for row in found} - {"_sqlite_migrations"} == owned | erasure.NOBODYS.keys()
+    assert not owned & erasure.NOBODYS.keys()
+
+
+async def test_the_button_of_a_forget_card_is_for_whoever_asked(world):
+    team = ChatAddress(platform="console", bot_account="console", chat="team")
+    await world.chat.say("bob", "What is rain?")
+    await world.chat.post(Commanded(address=team, account="ada", update_key="c", command="forget", is_group=True))
+    card = await world.chat.wait_for(lambda shown: "cannot be undone" in shown.text)
+    assert [button.action for button in card.reply.buttons] == ["forget:yes:2", "forget:no:2"]
+    for key, action in (("p1", "forget:yes:2"), ("p2", "forget:yes")):  # the other one is of an older card
+        since = len(world.chat.shown)
+        await world.chat.post(Pressed(address=team, account="bob", update_key=key, action=action, is_group=True))
+        told = await world.chat.wait_for(lambda shown: shown.address == team, since=since)
+        assert "theirs to decide" in told.text
+    assert len(await world.store.run(rows, "SELECT * FROM person")) == 2
+    await world.chat.post(Pressed(address=team, account="ada", update_key="p3", action="forget:yes:2", is_group=True))
+    await world.chat.wait_for(lambda shown: "Forgotten" in shown.text)

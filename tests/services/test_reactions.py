@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from claasbot.domain.conversation import Commanded, Reacted, Reply, Said
-from claasbot.domain.quiet import QuietHours
-from claasbot.services.telling import Telling
 from claasbot.settings import Settings
 from claasbot.storage import conversations, lessons, versions
 from claasbot.storage.rows import one, rows
@@ -240,24 +238,6 @@ async def test_a_group_is_not_told_of_lessons_unless_it_asks(world):
     assert (await world.store.run(versions.current, 1)).name == "p1.v1"
 
 
-async def test_in_quiet_hours_marks_change_and_words_wait(world):
-    answer = await answered(world)
-    await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
-    await world.cycle.settled()
-    await world.store.run(
-        lambda db: db.execute("UPDATE outbox SET told_at = NULL, data_json = '{\"reason\": \"why\"}', kind = 'refused'")
-    )
-    clients = {("chatter", "console"): world.chat}
-    night = datetime(2026, 11, 20, 12, 30, tzinfo=UTC).astimezone()
-    quiet = QuietHours(first=night.hour, last=(night.hour + 1) % 24)
-    since = len(world.chat.shown)
-    await Telling(world.store, clients, lambda: night, quiet).step()
-    assert {shown.kind for shown in world.chat.shown[since:]} == {"mark"}
-    morning = night.replace(minute=0) + (datetime(2026, 1, 1, 1) - datetime(2026, 1, 1))
-    await Telling(world.store, clients, lambda: morning, quiet).step()
-    assert "why" in world.chat.shown[-1].text
-
-
 async def test_two_versions_are_compared_blind_and_named_after_the_choice(world):
     await world.taught("ada")
     card = await world.chat.command("ada", "compare")
@@ -431,3 +411,65 @@ async def test_another_question_is_no_reason(world):
     await world.chat.say("ada", "What is snow?")
     await world.cycle.settled()
     assert [row[0] for row in await feedback(world)] == ["thumbs_down"]
+
+
+async def test_forwarded_words_are_no_remark(world):
+    answer = await answered(world)
+    await world.chat.command("ada", "bad", "", str(answer.completion_id))
+    address = world.chat.chat_of("ada")
+    await world.chat.post(
+        Said(address=address, account="ada", update_key="f", message_key="f", text="Too long.", is_forwarded=True)
+    )
+    await world.cycle.settled()
+    assert [row[0] for row in await feedback(world)] == ["thumbs_down"]
+
+
+async def test_a_comparison_shows_a_group_nothing_that_was_learned_in_private(world):
+    await world.taught("ada")
+    group = replace(world.chat.chat_of("ada"), chat="team")
+    await world.chat.post(
+        Said(address=group, account="ada", update_key="g1", message_key="g1", text="What is rain?", is_group=True)
+    )
+    await world.cycle.settled()
+    since = len(world.chat.shown)
+    await world.chat.post(
+        Commanded(address=group, account="ada", update_key="g2", command="compare", is_group=True, own_key="g2")
+    )
+    notice = await world.chat.wait_for(lambda shown: shown.address == group, since=since)
+    assert "base model answers you" in notice.text
+
+
+async def test_a_reason_is_noted_once_however_often_its_message_is_tried(world):
+    answer = await answered(world)
+    await world.cycle.set_paused(True)
+    await world.chat.command("ada", "bad", "", str(answer.completion_id))
+    world.server.faults.is_down = True
+    asking = asyncio.create_task(world.chat.say("ada", "Way too long, please be brief."))
+    await world.chat.wait_for(lambda shown: "starting again" in shown.text)
+    world.server.restart()
+    await asking
+    await world.cycle.settled()
+    assert [row[0] for row in await feedback(world)] == ["thumbs_down", "text"]
+
+
+async def test_who_was_answered_may_take_a_reaction_back_without_a_role(tmp_path, store):
+    settings = Settings(access={"mode": "listed", "roles": ["chatter:cook"]})
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        address = world.chat.chat_of("ada")
+        asked = Said(address=address, account="ada", update_key="1", text="What is rain?", roles=("cook",))
+        await world.chat.post(asked)
+        await world.cycle.settled()
+        given = Reacted(address=address, account="ada", update_key="2", message_key="1", reaction="👍", roles=("cook",))
+        await world.chat.post(given)
+        await world.cycle.settled()
+        await world.chat.post(replace(given, update_key="3", roles=(), removed=True))
+        await world.cycle.settled()
+        assert [row[2] for row in await feedback(world)] == [True]
+
+
+async def test_a_stranger_who_reacts_is_not_written_down(world):
+    await answered(world)
+    address = world.chat.chat_of("ada")
+    await world.chat.post(Reacted(address=address, account="eve", update_key="r", message_key="1", reaction="👍"))
+    await world.cycle.settled()
+    assert len(await world.store.run(rows, "SELECT id FROM person")) == 1

@@ -1,11 +1,14 @@
 """How talk goes on a chat platform: merged, branched, edited, deleted, and set per chat."""
 
 import asyncio
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
-from claasbot.domain.conversation import Attachment, Commanded, Deleted, Edited, Left, Moved, Said
+from claasbot.chat.console import ConsoleChat
+from claasbot.domain.conversation import Attachment, ChatAddress, Commanded, Deleted, Edited, Left, Moved, Said
+from claasbot.errors import ChatError, ServerDown
 from claasbot.settings import Settings
 from claasbot.storage.rows import one, rows
 from tests.services.world import World, running_world
@@ -299,3 +302,154 @@ async def test_somebody_else_cannot_stop_an_answer(world):
     held.gate.set()
     [answer] = await replies(world, 1)
     assert answer.data["finish_reason"] == "stop"
+
+
+async def put(store, *found: tuple[str, str, str]) -> None:
+    def unit(db) -> None:
+        for key, chat, text in found:
+            db.execute(
+                "INSERT INTO inbox (platform, bot_account, chat, account, update_key, event_json, received_at)"
+                " VALUES ('chatter', 'console', ?, 'ada', ?, ?, '2026-11-20T12:00:00.000000+00:00')",
+                [chat, key, text],
+            )
+
+    await store.run(unit)
+
+
+async def test_a_message_that_waited_while_claasbot_was_renewed_is_answered(tmp_path, store, settings):
+    chat = ChatAddress(platform="chatter", bot_account="console", chat="ada")
+    old = {"kind": "Said", "address": asdict(chat), "account": "ada", "display_name": "", "update_key": "u", "at": None}
+    await put(store, ("u", "ada", json.dumps({**old, "text": "What is rain?", "message_key": "1", "reply_to": None})))
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        await replies(world, 1)
+        assert asked(world) == ["What is rain?"]
+
+
+async def test_after_a_crash_the_message_behind_the_one_that_was_begun_is_answered_too(tmp_path, store, settings):
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        Held(world)
+        await world.chat.post(said(world, "What is rain?", "1"))
+        await world.chat.wait_for(lambda shown: shown.kind == "started")
+        await world.chat.post(said(world, "And snow?", "2"))
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        await replies(world, 2)
+        texts = [row["text"] for row in await store.run(rows, "SELECT text FROM turn WHERE role = 'user' ORDER BY id")]
+        assert texts == ["What is rain?", "And snow?"]
+
+
+async def test_a_deleted_message_that_was_feedback_teaches_nothing(world):
+    await world.chat.command("ada", "optin")
+    await world.chat.say("ada", "What is rain?")
+    await world.cycle.set_paused(True)
+    await world.chat.post(said(world, "Too long.", "m2"))
+    await world.chat.wait_mark("m2", "noted")
+    await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d", message_key="m2"))
+    await world.chat.wait_for(lambda shown: shown.kind == "mark" and shown.mark is None)
+    assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
+
+
+async def test_answers_that_read_a_deleted_message_teach_nothing(world):
+    await world.chat.command("ada", "optin")
+    await world.chat.post(said(world, "What is rain?", "m1"))
+    await replies(world, 1)
+    later = await world.chat.say("ada", "And snow?")
+    await world.cycle.set_paused(True)
+    await world.chat.command("ada", "feedback", "Shorter.", str(later.completion_id))
+    await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d", message_key="m1"))
+    await world.cycle.settled()
+    assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
+
+
+async def test_what_an_answer_read_counts_also_after_it_was_deleted(tmp_path, store):
+    settings = Settings(learning={"debounce_s": 0.0}, access={"mode": "open"}, discord={"learning": "interactions"})
+    async with running_world(tmp_path, settings, store, "discord") as world:
+        await world.chat.command("ada", "optin")
+        await world.chat.post(said(world, "A secret of the channel", "m1"))
+        await replies(world, 1)
+        address = world.chat.chat_of("ada")
+        ask = Commanded(
+            address=address, account="ada", update_key="a", command="ask", argument="And snow?", is_interaction=True
+        )
+        await world.chat.post(ask)
+        await replies(world, 2)
+        await world.chat.post(Deleted(address=address, account="", update_key="d", message_key="m1"))
+        await world.cycle.settled()
+        feedback = replace(ask, update_key="f", command="feedback", argument="Shorter.")
+        await world.chat.post(feedback)
+        await world.cycle.settled()
+        assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "rejected"
+
+
+async def merged(world: World) -> None:
+    """Two messages that got one answer."""
+    held = Held(world)
+    await world.chat.post(said(world, "Hello there.", "m0"))
+    await world.chat.wait_for(lambda shown: shown.kind == "started")
+    for key, text in (("m1", "My name is Ada."), ("m2", "Waht is snow?")):
+        await world.chat.post(said(world, text, key))
+    held.gate.set()
+    await replies(world, 2)
+
+
+async def test_an_edit_of_one_of_several_messages_leaves_the_others(world):
+    await merged(world)
+    address = world.chat.chat_of("ada")
+    await world.chat.post(
+        Edited(address=address, account="ada", update_key="e", message_key="m2", text="What is snow?")
+    )
+    await replies(world, 3)
+    assert asked(world)[-1] == "My name is Ada.\n\nWhat is snow?"
+
+
+async def test_a_deletion_of_one_of_several_messages_leaves_the_others(world):
+    await merged(world)
+    await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d", message_key="m1"))
+    await world.cycle.settled()
+    await world.chat.say("ada", "And hail?")
+    assert "Waht is snow?" in asked(world)
+    assert not any("Ada" in text for text in asked(world) if "heard" not in text)
+
+
+async def test_an_answer_that_cannot_be_begun_is_opened_once(world):
+    tries, enough = [], asyncio.Event()
+
+    async def down() -> None:
+        tries.append("try")
+        if len(tries) == 4:
+            enough.set()
+        raise ServerDown("the engine is dead")
+
+    world.server.faults.before_token = down
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await asyncio.wait_for(enough.wait(), 20)
+    assert [shown.kind for shown in world.chat.shown].count("started") == 1
+    assert not [shown for shown in world.chat.shown if "broke off" in shown.text]
+
+
+async def test_another_answer_counts_and_is_given_to_the_last_one_only(tmp_path, store):
+    settings = Settings(access={"mode": "open"}, chat={"answers_per_day": 3})
+    async with running_world(tmp_path, settings, store, "chatter") as world:
+        first = await world.chat.say("ada", "What is rain?")
+        second = await world.chat.say("ada", "And snow?")
+        older = await world.chat.press("ada", "retry", str(first.completion_id))
+        assert "Only the last answer" in older.text
+        await world.chat.press("ada", "retry", str(second.completion_id))
+        assert "3 answers" in (await world.chat.press("ada", "retry")).text
+
+
+async def test_a_card_that_could_not_be_shown_is_shown_after_the_next_answer(tmp_path, store, settings):
+    class Unlucky(ConsoleChat):
+        n_failures = 1
+
+        async def send(self, address, reply, reply_to=None):
+            if "I am an AI" in reply.text and self.n_failures:
+                self.n_failures -= 1
+                raise ChatError("the platform hiccups; try again")
+            return await super().send(address, reply, reply_to)
+
+    chat = Unlucky("chatter")
+    async with running_world(tmp_path, settings, store, client=chat):
+        await chat.say("ada", "What is rain?")
+        await chat.say("ada", "And snow?")
+        await chat.wait_for(lambda shown: "I am an AI" in shown.text)
+        assert not [shown for shown in chat.shown if "went wrong" in shown.text]

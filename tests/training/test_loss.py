@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from claasbot.errors import JobRefused
-from claasbot.training.loss import divergence, importance_ratio, kl, of_tokens, sdpo_loss
+from claasbot.training.loss import contrasted, divergence, importance_ratio, kl, of_tokens, sdpo_loss
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -173,3 +173,29 @@ def _loss_of(student: Tensor, teacher: Tensor, mask: Tensor, alpha: float) -> Te
     completion = of_tokens(student_logprobs.detach(), token_ids)
     loss = sdpo_loss(student_logprobs, teacher.log_softmax(-1), token_ids, completion, mask, alpha=alpha, ratio_cap=2.0)
     return loss.total
+
+
+def test_without_contrast_the_teacher_is_itself(logits: tuple[Tensor, Tensor]) -> None:
+    plain, teacher = (one.detach().log_softmax(-1) for one in logits)
+    torch.testing.assert_close(contrasted(teacher, plain, 0.0), teacher, rtol=0, atol=1e-12)
+
+
+def test_where_the_hindsight_changed_nothing_nothing_is_contrasted(logits: tuple[Tensor, Tensor]) -> None:
+    teacher = logits[1].log_softmax(-1)
+    torch.testing.assert_close(contrasted(teacher, teacher, 2.0), teacher, rtol=0, atol=1e-12)
+
+
+def test_the_contrast_goes_on_along_the_way_of_the_hindsight() -> None:
+    """By hand: (.5, .3, .2) against (.25, .25, .5) at contrast 1 is proportional to (1, .36, .08)."""
+    teacher = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    plain = torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64).log()
+    expected = torch.tensor([1.0, 0.36, 0.08], dtype=torch.float64) / 1.44
+    torch.testing.assert_close(contrasted(teacher, plain, 1.0).exp(), expected, rtol=0, atol=1e-12)
+
+
+def test_a_token_that_the_teacher_finds_implausible_never_rises() -> None:
+    """By hand: the last token is a thousand times likelier than without hindsight, and still below a twentieth."""
+    teacher = torch.tensor([0.6, 0.39, 0.01], dtype=torch.float64).log()
+    plain = torch.tensor([0.6, 0.39999, 0.00001], dtype=torch.float64).log()
+    boosted = contrasted(teacher, plain, 1.0).exp()
+    assert float(boosted[2]) <= 0.0101

@@ -19,7 +19,7 @@ from claasbot.services.comparing import Compared
 from claasbot.services.health import Light, Queues, Status
 from claasbot.storage.accounts import Stranger
 from claasbot.storage.store import Store
-from claasbot.web.parts import WebParts
+from claasbot.web.parts import Webhook, WebParts
 from claasbot.web.playground import Playground
 from claasbot.web.server import make_app
 from claasbot.web.sign_in import new_sign_in_link
@@ -86,14 +86,14 @@ class Site:
         self._call("export", person_id)
         return '{"person": "p1"}'
 
-    async def _undo(self, person_id: int) -> str:
+    async def _undo(self, person_id: int, who: str) -> str:
         self._call("undo", person_id)
         return "base"
 
-    async def _set_paused(self, paused: bool) -> None:
+    async def _set_paused(self, paused: bool, who: str) -> None:
         self._call("set_paused", paused)
 
-    async def _train_now(self) -> None:
+    async def _train_now(self, who: str) -> None:
         self._call("train_now")
 
     async def _let_in(self, code: str, who: str) -> tuple[Stranger, bool]:
@@ -101,7 +101,7 @@ class Site:
         address = ChatAddress(platform="telegram", bot_account="42", chat="7")
         return Stranger(code=code, account="7", display_name="Eve", address=address), True
 
-    async def _requeue(self, person_id: int, experience_id: int) -> None:
+    async def _requeue(self, person_id: int, experience_id: int, who: str) -> None:
         self._call("requeue", person_id, experience_id)
 
     async def _backup(self, to: Path) -> Contents:
@@ -130,7 +130,7 @@ class Site:
             let_in=self._let_in,
             requeue=self._requeue,
             backup=self._backup,
-            webhooks={"42": self._webhook},
+            webhooks={("somewhere", "42"): Webhook(receive=self._webhook, secret_header="X-Somewhere-Secret")},
             session_hours=10,
             host_names=("bot.example.org",),
         )

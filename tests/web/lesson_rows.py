@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from sqlite_utils import Database
 
 from claasbot.domain.completion import Completion, Sampling, SentCompletion
-from claasbot.domain.conversation import ChatAddress, Message
+from claasbot.domain.conversation import ChatAddress, Message, Part
 from claasbot.domain.job import ExperienceScore, Recipe, StepMetrics, TrainingResult
 from claasbot.storage import conversations, lessons, people, versions
+from claasbot.storage.conversations import NewTurn
 from claasbot.storage.lessons import NewFeedback
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -43,7 +44,9 @@ def learned(db: Database, text: str, *, verdict: tuple[str, ...] = ()) -> None:
     """One person, one answer, one feedback, one lesson: promoted, or rejected with the verdict."""
     person = people.person_of(db, "playground", "admin", text, AT)
     conversation = conversations.open_conversation(db, person.person_id, ADDRESS, AT)
-    conversations.add_user_turn(db, conversation, text, None, AT)
+    conversations.add_user_turn(
+        db, conversation, NewTurn(parts=(Part(text=text),), inbox_id=None, message_key=None), AT
+    )
     sent = conversations.add_completion(db, _sent(person.person_id, conversation, text), None, AT)
     conversations.set_message_keys(db, sent.completion_id, (str(sent.completion_id),))
     new = NewFeedback(

@@ -14,6 +14,7 @@ READS = [path for method, path in SIGNED_IN if method == "GET" and path != "/api
 
 def address(path: str) -> str:
     names = {"person_id": "1", "job_id": "none", "name": "site.css", "experience_id": "1", "account": "42"}
+    names["platform"] = "somewhere"
     return path.format(**names)
 
 
@@ -31,7 +32,9 @@ def test_the_rules_are_these():
         ("POST", "/api/sign-in-link"),
         ("POST", "/api/backup"),
     }
-    assert {rule for rule, access in ACCESS.items() if access == "webhook"} == {("POST", "/telegram/{account}")}
+    assert {rule for rule, access in ACCESS.items() if access == "webhook"} == {
+        ("POST", "/webhooks/{platform}/{account}")
+    }
     assert len(ROUTES) == len(ACCESS)
 
 

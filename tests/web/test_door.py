@@ -18,7 +18,7 @@ async def test_who_waits_is_shown_and_let_in_by_a_button(site):
     assert "&lt;Eve&gt;" in page and code in page
     answer = await site.http.post("/api/pair", data={"code": code, "csrf_token": site.csrf}, allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (303, "/door")
-    assert site.asked == [("let_in", code, "admin:admin")]
+    assert site.asked == [("let_in", code, "playground:admin")]
 
 
 async def test_chats_and_what_admins_did_are_shown(site):
@@ -38,12 +38,14 @@ async def test_a_pairing_without_a_code_is_refused(site, body):
     assert site.asked == []
 
 
-async def test_telegram_needs_no_session_but_the_secret(stranger):
-    header = {"X-Telegram-Bot-Api-Secret-Token": "the secret", "Host": "bot.public.example"}
-    assert (await stranger.http.post("/telegram/42", json={"update_id": 1}, headers=header)).status == 200
-    assert (await stranger.http.post("/telegram/42", json={"update_id": 1})).status == 403
-    assert (await stranger.http.post("/telegram/43", json={"update_id": 1}, headers=header)).status == 404
-    assert (await stranger.http.post("/telegram/42", data=b"{", headers=header)).status == 400
+async def test_a_platform_that_calls_needs_no_session_but_the_secret(stranger):
+    there = "/webhooks/somewhere/42"
+    header = {"X-Somewhere-Secret": "the secret", "Host": "bot.public.example"}
+    assert (await stranger.http.post(there, json={"update_id": 1}, headers=header)).status == 200
+    assert (await stranger.http.post(there, json={"update_id": 1})).status == 403
+    assert (await stranger.http.post("/webhooks/somewhere/43", json={"update_id": 1}, headers=header)).status == 404
+    assert (await stranger.http.post("/webhooks/elsewhere/42", json={"update_id": 1}, headers=header)).status == 404
+    assert (await stranger.http.post(there, data=b"{", headers=header)).status == 400
     assert stranger.asked == [("webhook", {"update_id": 1})] * 2
 
 

@@ -81,9 +81,9 @@ async def page(store, tmp_path: Path) -> AsyncIterator[Page]:
     cycle = Cycle(outside, cycle_rules(Settings(learning={"debounce_s": 0.0})))
     site.parts = WebParts(
         store=store, clock=utc_now, playground=drawn.playground, console=drawn.console, status=cycle.status,
-        compare=cycle.comparing.compare, export=cycle.erasing.export, undo=cycle.promoting.undo,
-        set_paused=cycle.set_paused, train_now=cycle.learning.train_now, session_hours=1,
-        let_in=cycle.admitting.let_in, requeue=cycle.learning.requeue, backup=cycle.backup,
+        compare=cycle.comparing.compare, export=cycle.erasing.export, undo=cycle.steering.undo,
+        set_paused=cycle.steering.set_paused, train_now=cycle.steering.train_now, session_hours=1,
+        let_in=cycle.admitting.let_in, requeue=cycle.steering.requeue, backup=cycle.backup,
     )  # fmt: skip
     site.http = TestClient(TestServer(make_app(site.parts)))
     async with site.http:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from claasbot.chat.discord.delivery import (
 from claasbot.chat.discord.inlet import Inlet
 from claasbot.chat.discord.marks import Marks
 from claasbot.chat.discord.pace import Pace
+from claasbot.chat.discord.tokens import account_of
 from claasbot.chat.discord.whereabouts import PLATFORM, channel_id_of
 from claasbot.chat.discord.writer import DiscordWriter
 from claasbot.domain.conversation import Attachment, ChatAddress, Reply
@@ -68,7 +68,7 @@ class DiscordChat:
         """`commands`: name → description. `synced_path`: remembers which commands Discord was told of.
 
         `recent_messages`: chats and keys of recent answers, for the reactions that were missed. `api_base` and
-        `gateway` point the whole process elsewhere.
+        `gateway` point the whole process elsewhere. Raises SettingsError for a token that is none.
         """
         self.bot_account = account_of(token)
         self._token = token
@@ -115,13 +115,19 @@ class DiscordChat:
         return writer
 
     async def send(self, address: ChatAddress, reply: Reply, reply_to: str | None = None) -> tuple[str, ...]:
-        place = await self._place(self._connected(), address, reply_to, is_personal=reply.personal)
-        return await deliver(place, pieces_of(reply), self._pace.retry_s)
+        """Gives up soon: a pause that Discord asks for here must not hold up what is told elsewhere."""
+        connection = self._connected()
+        with as_chat_errors():
+            async with asyncio.timeout(self._pace.notice_s):
+                place = await self._place(connection, address, reply_to, is_personal=reply.personal)
+                return await deliver(place, pieces_of(reply), self._pace)
 
     async def mark(self, address: ChatAddress, message_key: str, mark: Mark | None) -> None:
         connection, channel_id = self._connection, channel_id_of(address)
         if connection is not None and connection.user is not None and channel_id > 0 and message_key.isdecimal():
-            await self._marks.set(connection, channel_id, int(message_key), mark)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.notice_s):
+                    await self._marks.set(connection, channel_id, int(message_key), mark)
 
     async def read(self, attachment: Attachment) -> str:
         name = attachment.name
@@ -194,16 +200,6 @@ class DiscordChat:
     def _end_previews(self) -> None:
         for preview in self._previews:
             preview.cancel()
-
-
-def account_of(token: str) -> str:
-    """The user id that a Discord token begins with; "unknown" for what is no token: Discord will refuse it."""
-    first = token.strip().partition(".")[0]
-    try:
-        decoded = base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)).decode("ascii")
-    except (binascii.Error, ValueError):
-        return "unknown"
-    return decoded if decoded.isdecimal() else "unknown"
 
 
 def _point_at(api_base: str | None, gateway: str | None) -> None:

@@ -15,7 +15,8 @@ import discord
 from discord import app_commands
 
 from claasbot.chat.discord.delivery import TROUBLES
-from claasbot.chat.discord.interactions import ASK, Interactions
+from claasbot.chat.discord.events import ASK
+from claasbot.chat.discord.interactions import Interactions
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ import discord
 
 from claasbot.chat.discord.custom_ids import custom_id_of
 from claasbot.chat.discord.formatting import pieces
+from claasbot.chat.discord.pace import Pace
 from claasbot.domain.conversation import Button, Reply
 from claasbot.errors import ChatError, ChatGone
 
@@ -173,26 +174,28 @@ class InteractionPlace:
         return await in_channel()
 
 
-async def deliver(place: Place, wanted: tuple[Piece, ...], retry_s: float) -> tuple[str, ...]:
-    """Post every piece, in order. Raises ChatError."""
-    with as_chat_errors():
-        keys = []
-        for piece in wanted:
-            nonce = new_nonce()
-            keys.append(await insist(lambda piece=piece, nonce=nonce: place.post(piece, nonce), retry_s))  # type: ignore[misc]
-        return tuple(keys)
+async def deliver(place: Place, wanted: tuple[Piece, ...], pace: Pace) -> tuple[str, ...]:
+    """Post every piece of a notice, in order. Raises what discord.py raises."""
+    keys = []
+    for piece in wanted:
+
+        async def post(piece: Piece = piece, nonce: int = new_nonce()) -> str:
+            return await place.post(piece, nonce)
+
+        keys.append(await insist(post, pace.retry_s, pace.notice_s))
+    return tuple(keys)
 
 
-async def insist(act: Callable[[], Awaitable[Result]], retry_s: float) -> Result:
+async def insist(act: Callable[[], Awaitable[Result]], retry_s: float, longest_pause_s: float = float("inf")) -> Result:
     """Try again what may pass: a rate limit as long as Discord says, an outage a few times.
 
-    `retry_s`: the first pause after an outage; each one doubles.
+    `retry_s`: the first pause after an outage; each one doubles. A rate limit over `longest_pause_s` is raised.
     """
     for attempt in range(_N_TRIES):
         try:
             return await act()
         except discord.RateLimited as error:
-            if attempt == _N_TRIES - 1:
+            if attempt == _N_TRIES - 1 or error.retry_after > longest_pause_s:
                 raise
             await asyncio.sleep(error.retry_after)
         except (discord.HTTPException, *NETWORK_ERRORS) as error:

@@ -25,6 +25,8 @@ from claasbot.domain.conversation import (
     Stopped,
 )
 
+ASK = "ask"
+"""The command whose argument is a question, as if it had been said."""
 STOP = "stop"
 """The action of the button under an answer that is being written."""
 
@@ -51,31 +53,45 @@ class _Facts(TypedDict):
 
 
 def said(message: discord.Message, where: Where, bot: Account) -> Said | Commanded | None:
-    """A person's message to the bot; `/name …` typed as text is a command too, about the answer it replies to."""
+    """A person's message to the bot; `/name …` typed as text is a command too, about the answer it replies to.
+
+    A forward holds somebody else's words: they command nothing.
+    """
     if not is_by_person(message) or not is_addressed(message, bot):
         return None
-    text = text_of(message, bot)
+    is_forwarded = bool(message.message_snapshots)
+    text = "\n\n".join(one.content for one in message.message_snapshots) if is_forwarded else text_of(message, bot)
     attachments = tuple(_attachment(message, one) for one in message.attachments)
     if not text and not attachments:
         return None  # a bare mention, or a text that is hidden without the message content intent
     facts = _message_facts(message, where, f"m{message.id}")
     reply_to = _reply_to(message, bot)
-    command, _, argument = text[1:].partition(" ") if text.startswith("/") else ("", "", "")
-    if command in bot.commands:
-        argument = argument.strip()
-        return Commanded(**facts, command=command, argument=argument, message_key=reply_to, own_key=str(message.id))
-    return Said(**facts, text=text, message_key=str(message.id), reply_to=reply_to, attachments=attachments)
+    key = str(message.id)
+    if not is_forwarded and (typed := _command_in(text, bot)) is not None:
+        command, argument = typed
+        return Commanded(**facts, command=command, argument=argument, message_key=reply_to, own_key=key)
+    return Said(
+        **facts, text=text, message_key=key, reply_to=reply_to, attachments=attachments, is_forwarded=is_forwarded
+    )
 
 
 def edited(payload: discord.RawMessageUpdateEvent, where: Where, bot: Account, *, was_addressed: bool) -> Edited | None:
-    """A person's new wording. What Discord adds by itself, such as previews of links, is no edit."""
+    """A person's new wording. What Discord adds by itself, such as previews of links, is no edit.
+
+    Behind `/ask` it is the question; other commands were carried out when they came.
+    """
     message = payload.message
     if "content" not in dict(payload.data) or message.edited_at is None or not is_by_person(message):
         return None
     if not was_addressed and not is_addressed(message, bot):
         return None
+    text = text_of(message, bot)
+    if (typed := _command_in(text, bot)) is not None:
+        command, text = typed
+        if command != ASK or not text:
+            return None
     facts = _message_facts(message, where, f"e{message.id}:{message.edited_at.isoformat()}")
-    return Edited(**facts, message_key=str(message.id), text=text_of(message, bot))
+    return Edited(**facts, message_key=str(message.id), text=text)
 
 
 def deleted(message_id: int, account: str, where: Where) -> Deleted:
@@ -185,6 +201,13 @@ def text_of(message: discord.Message, bot: Account) -> str:
     if message.guild is not None and message.guild.self_role is not None:
         text = text.replace(message.guild.self_role.mention, "")
     return text.strip()
+
+
+def _command_in(text: str, bot: Account) -> tuple[str, str] | None:
+    """(name, argument) of a text that begins with one of the bot's commands."""
+    command, _, argument = text.removeprefix("/").partition(" ")
+    command = command.lower()
+    return (command, argument.strip()) if text.startswith("/") and command in bot.commands else None
 
 
 def bare(emoji: str) -> str:

@@ -18,8 +18,7 @@ from claasbot.domain.conversation import ChatEvent
 
 log = logging.getLogger(__name__)
 
-ASK = "ask"
-_PUBLIC = frozenset({ASK, "retry"})
+_PUBLIC = frozenset({events.ASK, "retry"})
 """Their answers are part of the talk; what other commands say is for the person alone."""
 _FORM_ACTION = "modal:"
 _MOST_OPEN = 10_000
@@ -65,7 +64,7 @@ class Interactions:
     async def slash(self, interaction: discord.Interaction, command: str, argument: str) -> None:
         await self._acknowledge(interaction, is_public=command in _PUBLIC, is_thinking=True)
         where = await self._where(interaction)
-        if command == ASK:
+        if command == events.ASK:
             await self._commit(interaction, events.asked(interaction, where, argument))
         else:
             await self._commit(interaction, events.commanded(interaction, where, command, argument.strip()))

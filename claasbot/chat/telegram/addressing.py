@@ -47,7 +47,9 @@ def text_for(message: Message, me: Identity) -> str | None:
 
 
 def command_in(message: Message) -> tuple[str, str, str] | None:
-    """(name, the bot that it is for or "", argument) of a message that begins with a command."""
+    """(name, the bot that it is for or "", argument) of a message that begins with a command of its sender's own."""
+    if is_forwarded(message):
+        return None
     for entity, said in _entities(message).items():
         if entity.type == MessageEntity.BOT_COMMAND and entity.offset == 0:
             name, _, bot = said.removeprefix("/").partition("@")
@@ -70,6 +72,11 @@ def meant_message(message: Message, me: Identity) -> Message | None:
 def is_by_bot(message: Message, me: Identity) -> bool:
     """Everything in a topic that the bot opened "replies" to the bot's opening it: that one does not count."""
     return message.from_user is not None and message.from_user.id == me.bot_id and message.forum_topic_created is None
+
+
+def is_forwarded(message: Message) -> bool:
+    """Somebody else's words: they command nothing."""
+    return message.forward_origin is not None
 
 
 def _entities(message: Message) -> dict[MessageEntity, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import telegram
 from telegram.request import HTTPXRequest
 
-from claasbot.errors import SettingsError
+from claasbot.chat.telegram.tokens import account_of
 
 API_URL = "https://api.telegram.org/bot"
 FILE_URL = "https://api.telegram.org/file/bot"
@@ -42,16 +42,8 @@ class RawBot(telegram.Bot):
 
 def new_bot(token: str, base_url: str = API_URL, base_file_url: str = FILE_URL) -> RawBot:
     """Raises SettingsError for a token of the wrong form. Quietens loggers that print the token or people's text."""
-    bot_id_of(token)
+    account_of(token)
     for name in ("httpx", "httpcore", "telegram"):
         logging.getLogger(name).setLevel(logging.WARNING)
     request = HTTPXRequest(connection_pool_size=64, read_timeout=_READ_S, write_timeout=_READ_S, pool_timeout=_READ_S)
     return RawBot(token, base_url, base_file_url, request=request, get_updates_request=HTTPXRequest(1))
-
-
-def bot_id_of(token: str) -> int:
-    """A token begins with the bot's own number."""
-    number, colon, secret = token.partition(":")
-    if not (number.isdecimal() and colon and secret):
-        raise SettingsError("telegram.token is not a token; it looks like 123456:ABC-DEF…, and @BotFather gives it out")
-    return int(number)

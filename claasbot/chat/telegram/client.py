@@ -20,7 +20,7 @@ from claasbot.chat.telegram.places import Place, place_of
 from claasbot.chat.telegram.previews import DraftSupport
 from claasbot.chat.telegram.receiving import Receiver, TelegramRules
 from claasbot.chat.telegram.refusals import scrubbed
-from claasbot.chat.telegram.sending import deliver_reply
+from claasbot.chat.telegram.sending import deliver_reply, shown_in
 from claasbot.chat.telegram.updates import PLATFORM, moved
 from claasbot.chat.telegram.writer import TelegramWriter
 from claasbot.domain.conversation import Attachment, ChatAddress, Reply
@@ -86,8 +86,8 @@ class TelegramChat:
 
     async def send(self, address: ChatAddress, reply: Reply, reply_to: str | None = None) -> tuple[str, ...]:
         place = _place(address)
-        username = self._receiver.me.username
-        return await deliver_reply(self._out, place, reply, reply_to=_quoted(place, reply_to), username=username)
+        shown = shown_in(place, reply, self._receiver.me.username)
+        return await deliver_reply(self._out, place, shown, reply_to=_quoted(place, reply_to), haste=self._out.notice())
 
     async def mark(self, address: ChatAddress, message_key: str, mark: Mark | None) -> None:
         if not message_key.isdecimal():

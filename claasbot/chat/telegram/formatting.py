@@ -46,13 +46,6 @@ def plain(text: str, max_units: int = MAX_UNITS) -> tuple[Piece, ...]:
     return _pieces(_sound(text), [], max_units)
 
 
-def one_line(text: str, max_units: int) -> str:
-    """The first line that says something, cut with an ellipsis where more was there."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [_NOTHING]
-    first = split_entities(lines[0], [], max_units - 1)[0][0]
-    return first if first == text.strip() else f"{first.rstrip(' .')}…"
-
-
 def units(text: str) -> int:
     return utf16_len(text)
 

@@ -1,6 +1,6 @@
 """Who may send what now. Pure: the time is passed in, the answer is a number of seconds or no.
 
-Telegram allows about 30 messages a second to all, one a second to a chat and 20 a minute to a group, and answers 429
+Telegram allows about 30 messages in a second to all, one a second to a chat and 20 a minute to a group, and answers 429
 with a pause of up to minutes. Urgent things leave less urgent ones no room: of every bucket the last tokens are
 kept for finals, and what is not worth waiting for is dropped.
 """
@@ -32,12 +32,12 @@ class Urgency(Enum):
     """Most urgent first. The first text of one answer comes before more text of another."""
 
     FINAL = _Terms(in_chat=1, kept_in_chat=0, kept_overall=0, max_wait_s=float("inf"))
-    REACTION = _Terms(in_chat=0, kept_in_chat=0, kept_overall=3, max_wait_s=10)
-    FIRST_PREVIEW = _Terms(in_chat=1, kept_in_chat=1, kept_overall=6, max_wait_s=0)
-    FIRST_DRAFT = _Terms(in_chat=0, kept_in_chat=0, kept_overall=6, max_wait_s=0)
-    PREVIEW = _Terms(in_chat=1, kept_in_chat=1, kept_overall=15, max_wait_s=0)
-    DRAFT = _Terms(in_chat=0, kept_in_chat=0, kept_overall=15, max_wait_s=0)
-    TYPING = _Terms(in_chat=0, kept_in_chat=0, kept_overall=20, max_wait_s=0)
+    REACTION = _Terms(in_chat=0, kept_in_chat=0, kept_overall=0.5, max_wait_s=10)
+    FIRST_PREVIEW = _Terms(in_chat=1, kept_in_chat=1, kept_overall=1, max_wait_s=0)
+    FIRST_DRAFT = _Terms(in_chat=0, kept_in_chat=0, kept_overall=1, max_wait_s=0)
+    PREVIEW = _Terms(in_chat=1, kept_in_chat=1, kept_overall=1.5, max_wait_s=0)
+    DRAFT = _Terms(in_chat=0, kept_in_chat=0, kept_overall=1.5, max_wait_s=0)
+    TYPING = _Terms(in_chat=0, kept_in_chat=0, kept_overall=2, max_wait_s=0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Limiter:
 
     private: tuple[float, float] = (3, 1.0)
     group: tuple[float, float] = (5, 0.25)  # 5 + 60 · 0.25 = 20 in any minute
-    overall: tuple[float, float] = (30, 30.0)
+    overall: tuple[float, float] = (3, 27.0)  # 3 + 27 = 30 in any second
     _chats: dict[int, _Chat] = field(default_factory=dict)
     _all: _Bucket | None = None
 
@@ -76,11 +76,7 @@ class Limiter:
         """0: send now, it is counted. More: ask again after so many seconds. None: drop it."""
         terms = urgency.value
         chat, overall = self._chat(chat_id, now), self._overall(now)
-        wait_s = max(
-            chat.cool_until - now,
-            chat.bucket.wait_s(terms.in_chat + terms.kept_in_chat) if terms.in_chat else 0.0,
-            overall.wait_s(1 + terms.kept_overall),
-        )
+        wait_s = max(self.wait_in_chat_s(chat_id, urgency, now), overall.wait_s(1 + terms.kept_overall))
         if wait_s > terms.max_wait_s:
             return None
         if wait_s > 0:
@@ -88,6 +84,12 @@ class Limiter:
         chat.bucket.tokens -= terms.in_chat
         overall.tokens -= 1
         return 0.0
+
+    def wait_in_chat_s(self, chat_id: int, urgency: Urgency, now: float) -> float:
+        """How long the chat itself makes it wait, whatever goes out elsewhere."""
+        terms, chat = urgency.value, self._chat(chat_id, now)
+        in_bucket_s = chat.bucket.wait_s(terms.in_chat + terms.kept_in_chat) if terms.in_chat else 0.0
+        return max(0.0, chat.cool_until - now, in_bucket_s)
 
     def refused(self, chat_id: int, retry_after_s: float, now: float) -> None:
         """Telegram answered 429: nothing goes to that chat before the pause is over."""

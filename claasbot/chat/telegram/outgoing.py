@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -27,6 +28,7 @@ from claasbot.chat.telegram.refusals import (
     retry_after_s,
 )
 from claasbot.domain.conversation import Button
+from claasbot.errors import ChatError
 
 _T = TypeVar("_T")
 Call = Callable[[int], Awaitable[_T]]
@@ -42,6 +44,21 @@ class Timing:
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    notice_s: float = 30.0
+    """The most that a notice waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Haste:
+    """When something is no longer worth waiting for."""
+
+    within_s: float
+    until: float
+    """The same by the clock."""
+
+
+PATIENT = Haste(within_s=float("inf"), until=float("inf"))
+"""Answers come, however long it takes."""
 
 
 class Outgoing:
@@ -61,24 +78,37 @@ class Outgoing:
         self._memory = memory
         self._on_moved = on_moved
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._line = asyncio.Lock()
+        """Finals that all chats together leave no room for: first come, first served."""
 
-    def turn(self, place: Place) -> asyncio.Lock:
-        """Held while the pieces of one reply are sent, so that no other comes between them."""
-        return self._turns.setdefault(place.chat_id, asyncio.Lock())
+    def notice(self) -> Haste:
+        """A pause in one chat must not hold up what is told in the others."""
+        return Haste(within_s=self.timing.notice_s, until=self.timing.now() + self.timing.notice_s)
 
-    async def deliver(self, place: Place, call: Call[_T]) -> _T:
-        """Until it is there. Raises ChatError when trying again is useless.
+    @asynccontextmanager
+    async def turn(self, place: Place, haste: Haste) -> AsyncIterator[None]:
+        """While the pieces of one reply are sent, no other comes between them. Raises ChatError when it is too late."""
+        turn = self._turns.setdefault(place.chat_id, asyncio.Lock())
+        self._check(place.chat_id, haste)
+        try:
+            async with asyncio.timeout(None if haste is PATIENT else haste.within_s):
+                await turn.acquire()
+        except TimeoutError:
+            raise ChatError(f"chat {str(place.chat_id)!r} is busy with an earlier reply; try again later") from None
+        try:
+            yield
+        finally:
+            turn.release()
+
+    async def deliver(self, place: Place, call: Call[_T], haste: Haste) -> _T:
+        """Until it is there. Raises ChatError when trying again is useless, or takes too long.
 
         After a broken connection nobody knows whether a message arrived: better twice than never. An edit, which is
         how an answer with a preview ends, cannot come twice.
         """
         chat_id, n_refusals = place.chat_id, 0
         while True:
-            wait_s = self._limiter.ask(chat_id, Urgency.FINAL, self.timing.now())
-            assert wait_s is not None, "finals are never dropped"
-            if wait_s > 0:
-                await self.timing.sleep(wait_s)
-                continue
+            await self._room(chat_id, haste)
             try:
                 return await call(chat_id)
             except ChatMigrated as error:
@@ -91,13 +121,41 @@ class Outgoing:
                 self._limiter.refused(chat_id, retry_after_s(error), self.timing.now())
             except TelegramError as error:
                 n_refusals += 1
-                if n_refusals > _MOST_REFUSALS or not is_network(error):
+                pause_s = min(15.0, 0.5 * 2**n_refusals)
+                is_over = n_refusals > _MOST_REFUSALS or self.timing.now() + pause_s > haste.until
+                if is_over or not is_network(error):
                     raise as_chat_error(error, str(place.chat_id)) from None
-                await self.timing.sleep(min(15.0, 0.5 * 2**n_refusals))
+                await self.timing.sleep(pause_s)
+
+    async def _room(self, chat_id: int, haste: Haste) -> None:
+        """Until it may be sent: first the chat's own pause, then one after another. Raises ChatError."""
+        while True:
+            if pause_s := self._check(chat_id, haste):
+                await self.timing.sleep(pause_s)
+                continue
+            async with self._line:
+                while not self._check(chat_id, haste):  # told to pause meanwhile: others need not wait for it
+                    wait_s = self._limiter.ask(chat_id, Urgency.FINAL, self.timing.now())
+                    assert wait_s is not None, "finals are never dropped"
+                    if wait_s == 0:
+                        return
+                    await self.timing.sleep(wait_s)
+
+    def _check(self, chat_id: int, haste: Haste) -> float:
+        """How long the chat makes a final wait. Raises ChatError when that is too long."""
+        now = self.timing.now()
+        wait_s = self._limiter.wait_in_chat_s(chat_id, Urgency.FINAL, now)
+        if now + wait_s > haste.until:
+            pause = f"a pause of {wait_s:.0f} s" if wait_s else "patience"
+            raise ChatError(f"Telegram asks for {pause} in chat {str(chat_id)!r}; try again later")
+        return wait_s
 
     async def attempt(self, place: Place, urgency: Urgency, call: Call[_T]) -> _T | None:
         """Now, or for what may wait soon, or not at all: None. Raises TelegramError."""
+        until = self.timing.now() + urgency.value.max_wait_s
         while wait_s := self._limiter.ask(place.chat_id, urgency, self.timing.now()):
+            if self.timing.now() + wait_s > until:
+                return None
             await self.timing.sleep(wait_s)
         if wait_s is None:
             return None

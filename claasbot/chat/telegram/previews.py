@@ -18,8 +18,8 @@ from claasbot.chat.telegram.refusals import is_network, scrubbed
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["shown", "dropped", "over", "no drafts"]
-"""`over`: no more previews of this answer; its final text still comes."""
+Outcome = Literal["shown", "no room", "dropped", "over", "no drafts"]
+"""`no room`: our own limits held it back. `over`: no more previews of this answer; its final text still comes."""
 
 _DRAFT_S = 0.5
 _MOST_DRAFT_S = 4.0
@@ -71,7 +71,7 @@ class DraftPreview:
                 self._support.pause_s = min(_MOST_DRAFT_S, 2 * self._support.pause_s)
             return _after(error)
         if sent is None:
-            return "dropped"
+            return "no room"
         self._is_shown = self._support.has_worked = True
         self._support.pause_s = max(_DRAFT_S, _DRAFT_RECOVERS * self._support.pause_s)
         return "shown"
@@ -102,7 +102,7 @@ class MessagePreview:
         except TelegramError as error:  # a first message that perhaps arrived is not sent again
             return "over" if self.message_id is None else _after(error)
         if message_id is None:
-            return "dropped"
+            return "no room"
         self.message_id = message_id
         return "shown"
 

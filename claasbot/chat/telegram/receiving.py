@@ -15,10 +15,11 @@ from typing import Any, Literal
 from telegram.error import RetryAfter, TelegramError
 
 from claasbot.chat.telegram.addressing import Identity
-from claasbot.chat.telegram.bot import API_URL, FILE_URL, RawBot, bot_id_of
+from claasbot.chat.telegram.bot import API_URL, FILE_URL, RawBot
 from claasbot.chat.telegram.intake import Intake
 from claasbot.chat.telegram.outgoing import Timing
 from claasbot.chat.telegram.refusals import pause_s, scrubbed, trouble
+from claasbot.chat.telegram.tokens import account_of
 from claasbot.chat.telegram.updates import RECEIVED
 from claasbot.domain.conversation import ChatEvent
 from claasbot.errors import ChatError, ClaasbotError, SettingsError
@@ -47,9 +48,9 @@ class TelegramRules:
     """A poll that takes so much longer than `poll_s` is begun anew."""
 
     def __post_init__(self) -> None:
-        bot_id_of(self.token)
+        account_of(self.token)
         if self.webhook_url and not self.webhook_secret:
-            raise SettingsError("telegram.webhook_url needs telegram.webhook_secret: anybody could write updates there")
+            raise SettingsError("telegram.webhook_url needs a secret of its own: anybody could write updates there")
 
 
 class Receiver:
@@ -78,7 +79,7 @@ class Receiver:
         self._is_connected = False
         self._is_privacy_on = True
         self._n_failures = 0
-        self.me = Identity(bot_id=bot_id_of(rules.token), username="", commands=self._commands)
+        self.me = Identity(bot_id=int(account_of(rules.token)), username="", commands=self._commands)
         self.health = ClientHealth(state="busy", detail="connecting to Telegram")
 
     async def run(self, accept: Accept) -> None:

@@ -21,6 +21,7 @@ from claasbot.chat.telegram.addressing import (
     Identity,
     command_in,
     is_by_bot,
+    is_forwarded,
     is_group,
     is_person,
     is_talk,
@@ -44,6 +45,8 @@ from claasbot.domain.conversation import (
 )
 
 PLATFORM = "telegram"
+ASK = "ask"
+"""The command whose argument is a question, as if it had been said."""
 STOP = "!stop"
 """Callback data of the Stop button under a preview; no action of a Reply begins with `!`."""
 
@@ -112,11 +115,11 @@ def _of_message(message: Message, key: str, me: Identity) -> ChatEvent | None:
     text = text_for(message, me)
     if text is None:
         return None
-    command = command_in(message)
+    command = command_in(message)  # goes to the bot alone: an interaction
     if command is not None:
         replied = message.reply_to_message
         return Commanded(
-            **_facts(message, key, me),
+            **_facts(message, key, me, is_interaction=True),
             command=command[0],
             argument=command[2],
             message_key=str(replied.message_id) if replied is not None and is_by_bot(replied, me) else None,
@@ -131,15 +134,21 @@ def _of_message(message: Message, key: str, me: Identity) -> ChatEvent | None:
         quote=message.quote.text if meant is not None and message.quote is not None else "",
         attachments=attachments_of(message.document),
         may_continue=units(message.text or "") >= _FULL_UNITS,
-        is_forwarded=message.forward_origin is not None,
+        is_forwarded=is_forwarded(message),
     )
 
 
 def _of_edit(message: Message, key: str, me: Identity) -> ChatEvent | None:
-    text = text_for(message, me)
+    """The new text; behind `/ask` it is the question. Other commands were carried out when they came."""
+    text, command = text_for(message, me), command_in(message)
+    if text and command is not None:
+        name, _, text = command
+        if name != ASK:
+            return None
     if not text:
         return None
-    return Edited(**_facts(message, key, me), message_key=str(message.message_id), text=text)
+    facts = _facts(message, key, me, is_interaction=command is not None)
+    return Edited(**facts, message_key=str(message.message_id), text=text)
 
 
 def _of_press(query: CallbackQuery, key: str, me: Identity, known_chat: str | None) -> ChatEvent | None:
@@ -220,7 +229,7 @@ def _emoji(reactions: tuple[ReactionType, ...]) -> list[str]:
     return [one.emoji.replace("\ufe0f", "") for one in reactions if isinstance(one, ReactionTypeEmoji)]
 
 
-def _facts(message: Message, key: str, me: Identity) -> dict[str, Any]:
+def _facts(message: Message, key: str, me: Identity, *, is_interaction: bool = False) -> dict[str, Any]:
     assert message.from_user is not None
     return {
         "address": _address(me, chat_of(message)),
@@ -229,6 +238,7 @@ def _facts(message: Message, key: str, me: Identity) -> dict[str, Any]:
         "update_key": key,
         "at": message.edit_date or message.date,
         "is_group": is_group(message.chat),
+        "is_interaction": is_interaction,
     }
 
 

@@ -12,15 +12,17 @@ from telegram.error import TelegramError
 
 from claasbot.chat.telegram.formatting import Piece, rendered, units
 from claasbot.chat.telegram.limiter import Urgency
-from claasbot.chat.telegram.outgoing import Outgoing
+from claasbot.chat.telegram.outgoing import PATIENT, Outgoing
 from claasbot.chat.telegram.places import Place
 from claasbot.chat.telegram.previews import DraftPreview, DraftSupport, MessagePreview, Outcome
-from claasbot.chat.telegram.sending import deliver_reply
+from claasbot.chat.telegram.sending import deliver_reply, shown_in
 from claasbot.domain.conversation import Reply
 
 log = logging.getLogger(__name__)
 
 _FIRST_UNITS = 20
+_SOON_S = 0.2
+"""After a preview for which our own limits left no room: nothing was sent, so nothing need be spaced out."""
 _TYPING_S = 4.0  # it shows for five seconds
 _MOST_TYPING_S = 600.0
 
@@ -63,9 +65,9 @@ class TelegramWriter:
         return await deliver_reply(
             self._out,
             self._place,
-            reply,
+            shown_in(self._place, reply, self._username),
             reply_to=self._reply_to,
-            username=self._username,
+            haste=PATIENT,
             preview_id=self._preview.message_id,
         )
 
@@ -105,7 +107,8 @@ class TelegramWriter:
             else:
                 self._news.set()
             if outcome != "no drafts":
-                await self._out.timing.sleep(self._preview.pause_s(piece))
+                pause_s = self._preview.pause_s(piece)
+                await self._out.timing.sleep(min(_SOON_S, pause_s) if outcome == "no room" else pause_s)
 
     async def _show(self, piece: Piece) -> Outcome:
         self._in_flight = self._start(self._preview.show(piece))

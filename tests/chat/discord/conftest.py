@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import simcord
 
-from claasbot.chat.discord import DiscordChat
+from claasbot.chat.discord.client import DiscordChat
 from claasbot.chat.discord.pace import Pace
 from claasbot.domain.conversation import ChatAddress, ChatEvent
 from claasbot.errors import StoreError
@@ -55,11 +55,12 @@ class Bot:
 
 def make_chat(**options: object) -> DiscordChat:
     options = {
+        "token": TOKEN,
         "commands": COMMANDS,
         "with_argument": frozenset({"feedback"}),
         "pace": Pace(preview_s=0.0, retry_s=0.0),
     } | options
-    return DiscordChat(TOKEN, **options)  # type: ignore[arg-type]
+    return DiscordChat(**options)  # type: ignore[arg-type]
 
 
 @dataclass

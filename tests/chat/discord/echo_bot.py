@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from claasbot.chat.discord import DiscordChat
+from claasbot.chat.discord.client import DiscordChat
 from claasbot.chat.discord.pace import Pace
 from claasbot.domain.conversation import Button, ChatEvent, Commanded, Pressed, Reacted, Reply, Said
 

@@ -14,11 +14,12 @@ import simcord
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
-from claasbot.chat.discord import DiscordChat
-from claasbot.chat.discord.client import account_of
+from claasbot.chat.discord.client import DiscordChat
 from claasbot.chat.discord.delivery import insist
+from claasbot.chat.discord.pace import Pace
+from claasbot.chat.discord.tokens import account_of
 from claasbot.domain.conversation import Attachment, ChatAddress, ChatEvent, Reply, Said
-from claasbot.errors import ChatError
+from claasbot.errors import ChatError, SettingsError
 
 from .bridge import Bridge
 from .conftest import TOKEN, make_chat
@@ -221,11 +222,39 @@ async def test_before_it_runs_nothing_can_be_sent_or_read_and_marks_are_no_troub
         await chat.read(Attachment(name="rain.txt", reference="elsewhere", n_bytes=3))
 
 
-@pytest.mark.parametrize(
-    ("token", "account"), [(TOKEN, "4242"), ("no token", "unknown"), ("", "unknown"), ("é.b", "unknown")]
-)
-def test_the_account_is_the_user_id_in_the_token(token: str, account: str):
-    assert account_of(token) == account
+def test_the_account_is_the_user_id_in_the_token():
+    assert account_of(TOKEN) == "4242"
+
+
+@pytest.mark.parametrize("token", ["hunter2", "", "é.b", "NDI0Mg", "bm9uZQ.not.real"])
+def test_a_token_that_is_none_is_refused_without_showing_it(token: str):
+    """Two of them would be one account."""
+    with pytest.raises(SettingsError, match="developer portal") as caught:
+        make_chat(token=token)
+    assert not token or token not in str(caught.value)
+
+
+async def test_a_notice_does_not_wait_out_a_long_rate_limit_and_says_how_long_it_is(line: Line):
+    """Simulated platform."""
+    chat = line.run()
+    await until(lambda: is_ok(chat))
+    line.bridge.retry_after_s = 3600.0
+    line.bridge.env.inject_error("POST", "/channels/*/messages", status=429)
+    with pytest.raises(ChatError, match="3600 s"):
+        async with asyncio.timeout(20):
+            await chat.send(line.address, Reply(text="Water."))
+
+
+async def test_notices_and_marks_that_discord_does_not_answer_give_up(line: Line):
+    """Simulated platform."""
+    chat = line.run(pace=Pace(preview_s=0.0, retry_s=0.0, notice_s=0.05))
+    await until(lambda: is_ok(chat))
+    gate = line.bridge.gates["POST"] = line.bridge.gates["PUT"] = asyncio.Event()
+    async with asyncio.timeout(20):
+        with pytest.raises(ChatError, match="try again"):
+            await chat.send(line.address, Reply(text="Water."))
+        await chat.mark(line.address, "7", "noted")
+    gate.set()
 
 
 @contextlib.asynccontextmanager

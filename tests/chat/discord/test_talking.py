@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import discord
 import pytest
 from simcord.backend.models import AllowedMentions
 
@@ -127,6 +130,80 @@ async def test_a_command_typed_as_text_is_a_command_about_the_message_it_replies
     assert isinstance(event, Commanded)
     assert (event.command, event.argument, event.message_key) == ("feedback", "shorter, please", keys[0])
     assert not event.is_interaction
+
+
+@pytest.mark.parametrize("words", ["/feedback shorter, please", "What is rain?"])
+async def test_forwarded_words_are_somebody_elses_and_never_a_command(world: World, words: str):
+    """Simulated platform."""
+    theirs = await world.bob.send(world.channel, words)
+    await world.alice.user.send_dm("hello")
+    await world.alice.forward(theirs, world.alice.user.dm_channel)
+    event = world.bot.accepted[-1]
+    assert isinstance(event, Said)
+    assert (event.text, event.is_forwarded, event.account) == (words, True, str(world.alice.id))
+
+
+async def test_forwards_in_a_server_are_not_addressed_to_the_bot(world: World):
+    """Simulated platform."""
+    theirs = await world.bob.send(world.channel, "/feedback shorter, please")
+    await world.alice.forward(theirs, world.channel)
+    assert world.bot.accepted == []
+
+
+async def test_a_command_is_known_however_its_letters_are_written(world: World):
+    """Simulated platform."""
+    await world.alice.user.send_dm("/Feedback shorter, please")
+    event = world.bot.only()
+    assert isinstance(event, Commanded)
+    assert event.command == "feedback"
+
+
+async def test_an_edited_command_is_nothing_and_behind_ask_it_is_the_question(world: World):
+    """Simulated platform."""
+    asked = await world.alice.send(world.channel, f"{world.at} /ask What is rain?")
+    noted = await world.alice.send(world.channel, f"{world.at} /feedback shorter")
+    await world.alice.edit(asked, f"{world.at} /ask What is snow?")
+    await world.alice.edit(noted, f"{world.at} /feedback longer")
+    assert [event.text for event in world.bot.accepted if isinstance(event, Edited)] == ["What is snow?"]
+
+
+@pytest.mark.parametrize("trouble", ["503", "429", "reset"])
+async def test_a_thread_that_cannot_be_looked_up_loses_no_message_and_is_looked_up_again(
+    world: World, trouble: str, caplog: pytest.LogCaptureFixture
+):
+    """Simulated platform."""
+    await world.alice.send(world.channel, "let us talk")
+    guild_channel = world.env.bot.get_channel(world.channel.id)
+    await guild_channel.create_thread(
+        name="rain", message=guild_channel.get_partial_message(world.channel.last_message.id)
+    )
+    (thread,) = world.channel.threads
+    ask = world.env.bot.http.get_channel
+    raised = {
+        "503": lambda: discord.HTTPException(SimpleNamespace(status=503, reason=""), "down"),  # type: ignore[arg-type]
+        "429": lambda: discord.RateLimited(3600.0),
+        "reset": ConnectionResetError,
+    }[trouble]
+
+    async def fails(channel_id: int) -> None:
+        raise raised()
+
+    forget(world, thread.id)
+    world.env.bot.http.get_channel = fails  # type: ignore[method-assign]
+    await world.alice.send(thread, f"{world.at} What is rain?")
+    world.env.bot.http.get_channel = ask  # type: ignore[method-assign]
+    forget(world, thread.id)
+    await world.alice.send(thread, f"{world.at} And snow?")
+    assert [(event.text, event.address.chat) for event in world.bot.accepted] == [
+        ("What is rain?", str(thread.id)),
+        ("And snow?", f"{world.channel.id}/{thread.id}"),
+    ]
+
+
+def forget(world: World, thread_id: int) -> None:
+    """The library knows the thread no more, as after a restart."""
+    guild = world.env.bot.get_guild(world.channel.guild.id)
+    guild._threads.pop(thread_id, None)
 
 
 async def test_an_edit_brings_the_new_wording(world: World):

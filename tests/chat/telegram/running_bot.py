@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from claasbot.chat.telegram import TelegramChat, TelegramRules
+from claasbot.chat.telegram.client import TelegramChat
 from claasbot.chat.telegram.intake import ChatOfMessage
+from claasbot.chat.telegram.limiter import Limiter
 from claasbot.chat.telegram.outgoing import Timing
+from claasbot.chat.telegram.receiving import TelegramRules
 from claasbot.domain.conversation import ChatAddress, ChatEvent
 from tests.chat.telegram.fake_bot_api import FakeBotApi
 from tests.chat.telegram.world import Chat
@@ -87,9 +89,18 @@ class RunningBot:
 
 @asynccontextmanager
 async def running(
-    fake: FakeBotApi, *, chat_of_message: ChatOfMessage | None = None, start: bool = True, **rules: Any
+    fake: FakeBotApi,
+    *,
+    chat_of_message: ChatOfMessage | None = None,
+    start: bool = True,
+    notice_s: float = 30.0,
+    limiter: Limiter | None = None,
+    **rules: Any,
 ) -> AsyncIterator[RunningBot]:
-    """`start=False`: the bot sends, but does not receive yet."""
+    """`start=False`: the bot sends, but does not receive yet.
+
+    The clock stands still, so a burst of any size may go out at once.
+    """
     clock = ManualClock(changed=fake.world.changed)
     chat = TelegramChat(
         TelegramRules(
@@ -97,7 +108,8 @@ async def running(
         ),
         commands=MENU,
         chat_of_message=chat_of_message,
-        timing=Timing(now=clock.now, sleep=clock.sleep),
+        limiter=limiter or Limiter(overall=(1_000, 27.0)),
+        timing=Timing(now=clock.now, sleep=clock.sleep, notice_s=notice_s),
     )
     bot = RunningBot(fake=fake, clock=clock, chat=chat)
     task = asyncio.create_task(chat.run(bot.accept))

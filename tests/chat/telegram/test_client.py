@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 import pytest
 
-from claasbot.chat.telegram import TelegramRules
 from claasbot.chat.telegram.client import MARKS
+from claasbot.chat.telegram.receiving import TelegramRules
 from claasbot.domain.conversation import Button, Commanded, Left, Moved, Pressed, Reacted, Reply, Said, Stopped
 from claasbot.errors import ChatError, ChatGone, SettingsError, StoreError
+from claasbot.settings import every_field
 from tests.chat.telegram.people import LEGAL_REACTIONS
 from tests.chat.telegram.running_bot import running
 
@@ -227,26 +229,75 @@ async def test_formatting_that_is_refused_is_left_away(fake, bot, ada):
 async def test_flood_control_is_waited_for_and_never_taken_for_bad_formatting(fake, bot, ada):
     chat = fake.private_chat(ada)
     await bot.is_healthy()
-    fake.fail_next("sendMessage", 429, retry_after=30)
+    fake.fail_next("sendMessage", 429, retry_after=20)
     sending = asyncio.create_task(bot.chat.send(bot.address(chat), Reply(text="**Rain**")))
     await fake.until(lambda: bot.clock.sleeping)
-    assert bot.chat.health().state == "busy" and "30 s" in bot.chat.health().detail
-    assert bot.clock.sleeps_for() == [30]
-    bot.clock.advance(30)
+    assert bot.chat.health().state == "busy" and "20 s" in bot.chat.health().detail
+    assert bot.clock.sleeps_for() == [20]
+    bot.clock.advance(20)
     await sending
     assert chat.messages[-1].shown.spans("bold") == ["Rain"]
     assert len(fake.calls_of("sendMessage")) == 2
 
 
-async def test_the_pause_of_one_chat_does_not_hold_up_another(fake, bot, ada):
+async def finishing(bot, chat) -> asyncio.Task[object]:
+    """A final that waits out the pause which Telegram asks for."""
+    bot.fake.fail_next("sendMessage", 429, retry_after=200)
+    writer = await bot.chat.open_reply(bot.address(chat), None)
+    ended = asyncio.create_task(writer.finish(Reply(text="Water.")))
+    await bot.fake.until(lambda: 200 in bot.clock.sleeps_for())
+    return ended
+
+
+async def test_a_notice_does_not_wait_out_a_long_pause_and_says_how_long_it_is(fake, bot, ada):
+    """The answer does, and holds the chat meanwhile."""
     chat, other = fake.private_chat(ada), fake.private_chat(fake.person("Bob"))
-    fake.fail_next("sendMessage", 429, retry_after=200)
-    sending = asyncio.create_task(bot.chat.send(bot.address(chat), NOTICE))
-    await fake.until(lambda: bot.clock.sleeping)
+    question = ada.say(chat, "What is rain?")
+    await bot.is_healthy()
+    ended = await finishing(bot, chat)
+    with pytest.raises(ChatError, match="200 s"):
+        await bot.chat.send(bot.address(chat), NOTICE)
+    await bot.chat.mark(bot.address(chat), str(question.id), "noted")
     await bot.chat.send(bot.address(other), NOTICE)
-    assert other.messages and not chat.messages
+    assert [one.text for one in other.messages] == ["Noted."]
     bot.clock.advance(200)
-    await sending
+    await ended
+    assert [one.text for one in chat.messages] == ["What is rain?", "Water."]
+
+
+async def test_a_notice_that_is_refused_with_a_long_pause_gives_up_at_once(fake, bot, ada):
+    chat = fake.private_chat(ada)
+    fake.fail_next("sendMessage", 429, retry_after=200)
+    with pytest.raises(ChatError, match="200 s"):
+        await bot.chat.send(bot.address(chat), NOTICE)
+
+
+async def test_a_notice_gives_up_within_half_a_minute_where_telegram_is_not_reached(fake, bot, ada):
+    chat = fake.private_chat(ada)
+    fake.drop_next("sendMessage", times=50)
+    began = bot.clock.now()
+    sending = asyncio.create_task(bot.chat.send(bot.address(chat), NOTICE))
+    sending.add_done_callback(lambda _: fake.world.changed())
+    while not sending.done():
+        await fake.until(lambda: bot.clock.sleeps_for() or sending.done())
+        bot.clock.advance(min(bot.clock.sleeps_for(), default=0))
+    with pytest.raises(ChatError, match="not reached"):
+        await sending
+    assert bot.clock.now() - began <= 30
+    fake.forget_faults()
+
+
+async def test_a_notice_does_not_wait_long_for_a_reply_that_holds_the_chat(fake, ada):
+    async with running(fake, notice_s=0.01) as bot:
+        chat = fake.private_chat(ada)
+        hold = fake.hold_next("sendMessage")
+        writer = await bot.chat.open_reply(bot.address(chat), None)
+        ended = asyncio.create_task(writer.finish(Reply(text="Water.")))
+        await hold.reached.wait()
+        with pytest.raises(ChatError, match="try again"):
+            await bot.chat.send(bot.address(chat), NOTICE)
+        hold.release()
+        await ended
 
 
 async def test_a_server_that_stumbles_is_tried_again_and_nothing_is_doubled(fake, bot, ada):
@@ -309,14 +360,17 @@ async def test_a_file_comes_as_a_document(fake, bot, ada):
     assert (message.text, message.file.name, message.file.data) == ("Here is all.", "me.json", '{"a": "ä"}'.encode())
 
 
-async def test_what_is_personal_is_one_line_in_a_group_and_its_file_stays_away(fake, bot, ada):
+@pytest.mark.parametrize("buttons", [(), (Button(label="Let Eve in", action="pair:7"),)])
+async def test_nothing_of_what_is_personal_is_shown_in_a_group(fake, bot, ada, buttons):
     group = fake.group("Group", members=[ada])
-    reply = Reply(text="Your adapter is p1.v3.\nYour last note was: …", notice=True, personal=True)
-    await bot.chat.send(bot.address(group), reply)
-    assert group.messages[-1].text == "Your adapter is p1.v3… The rest in our private chat: t.me/claas_test_bot"
     data = {"file_name": "me.json", "file_text": "{}"}
-    await bot.chat.send(bot.address(group), Reply(text="All.", notice=True, personal=True, data=data))
-    assert group.messages[-1].file is None and "private chat" in group.messages[-1].text
+    reply = Reply(text="p1.v1: “told in private”", notice=True, personal=True, buttons=buttons, data=data)
+    await bot.is_healthy()
+    writer = await bot.chat.open_reply(bot.address(group), None)
+    await writer.finish(reply)
+    await bot.chat.send(bot.address(group), reply)
+    only = ("That is for you alone: write to me in private, t.me/claas_test_bot", [], None)
+    assert [(one.text, one.buttons, one.file) for one in group.messages] == [only, only]
 
 
 async def test_what_is_personal_is_whole_in_a_private_chat(fake, bot, ada):
@@ -457,6 +511,7 @@ def test_a_token_that_is_none_is_refused_without_showing_it():
     with pytest.raises(SettingsError, match="BotFather") as caught:
         TelegramRules(token="my-secret")
     assert "my-secret" not in str(caught.value)
+    assert "telegram.tokens" in str(caught.value), "the setting's name"
 
 
 # By webhook.
@@ -496,8 +551,10 @@ async def test_a_webhook_that_was_taken_away_is_set_again(fake):
 
 
 def test_a_webhook_without_a_secret_is_refused():
-    with pytest.raises(SettingsError, match="webhook_secret"):
-        TelegramRules(token="1:abc", webhook_url="https://bot.example/telegram")
+    with pytest.raises(SettingsError, match=r"telegram\.webhook_url") as caught:
+        TelegramRules(token=f"1:{'a' * 35}", webhook_url="https://bot.example/telegram")
+    named = set(re.findall(r"telegram\.\w+", str(caught.value)))
+    assert named <= {name for name, _, _ in every_field()}
 
 
 async def test_commands_and_stops_arrive(fake, bot, ada):

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from claasbot.chat.telegram import formatting
-from claasbot.chat.telegram.formatting import MAX_ENTITIES, Piece, one_line, plain, rendered, units
+from claasbot.chat.telegram.formatting import MAX_ENTITIES, Piece, plain, rendered, units
 from tests.chat.telegram.formatting import accepted_by_official_parser
 
 HOSTILE = r"""# Title 😀 👩‍👩‍👧 𝔘𝔫𝔦
@@ -147,12 +147,6 @@ def test_headings_carry_no_pictures():
 
 def test_plain_text_means_what_it_says():
     assert plain("2*3*4 is _not_ <b>bold</b>") == (Piece(text="2*3*4 is _not_ <b>bold</b>"),)
-
-
-def test_one_line_says_that_there_was_more():
-    assert one_line("Only this.", 50) == "Only this."
-    assert one_line("First.\nSecond.", 50) == "First…"
-    assert units(one_line("😀" * 100, 50)) <= 50
 
 
 def test_the_shared_settings_of_the_library_are_not_touched():

@@ -30,16 +30,29 @@ def test_a_private_chat_gets_one_a_second_after_a_short_burst():
     assert finals_sent(Limiter(), PRIVATE, 4) == pytest.approx([0, 0, 0, 1, 2, 3, 4])
 
 
-def test_all_chats_together_get_thirty_a_second():
+def test_never_more_than_thirty_go_out_within_one_second():
+    """Also after a quiet spell, when everybody's answer is ready at once."""
+    limiter, now, sent = Limiter(), 100.0, []
+    for chat_id in range(1, 200):
+        while wait_s := limiter.ask(chat_id, Urgency.FINAL, now):
+            now += wait_s
+        sent.append(now)
+    assert max(sum(start <= at < start + 1 for at in sent) for start in sent) <= 30
+    assert sent[-1] < 100 + 199 / 25
+
+
+def test_a_chat_that_has_to_pause_says_so_apart_from_what_all_wait_for():
     limiter = Limiter()
-    sent = [limiter.ask(chat_id, Urgency.FINAL, 0.0) for chat_id in range(1, 41)]
-    assert sent.count(0.0) == 30
-    assert sent[-1] == pytest.approx(1 / 30)
-    assert limiter.ask(99, Urgency.FINAL, 0.034) == 0
+    for chat_id in range(1_000, 1_003):
+        limiter.ask(chat_id, Urgency.FINAL, 0.0)
+    assert limiter.ask(PRIVATE, Urgency.FINAL, 0.0) > 0
+    assert limiter.wait_in_chat_s(PRIVATE, Urgency.FINAL, 0.0) == 0
+    limiter.refused(PRIVATE, 5, 0.0)
+    assert limiter.wait_in_chat_s(PRIVATE, Urgency.FINAL, 1.0) == 4
 
 
 def test_a_preview_leaves_room_for_the_final():
-    limiter = Limiter()
+    limiter = Limiter(overall=(30, 30.0))
     assert [limiter.ask(PRIVATE, Urgency.PREVIEW, 0.0) for _ in range(3)] == [0, 0, None]
     assert limiter.ask(PRIVATE, Urgency.FINAL, 0.0) == 0
 
@@ -74,18 +87,22 @@ def test_a_shorter_pause_does_not_shorten_a_longer_one():
 
 
 @pytest.mark.parametrize(
-    ("urgency", "n_finals_before"),
-    [(Urgency.TYPING, 10), (Urgency.DRAFT, 15), (Urgency.FIRST_DRAFT, 24), (Urgency.REACTION, 27)],
+    ("urgency", "room"),
+    [
+        (Urgency.TYPING, 3),
+        (Urgency.DRAFT, 2.5),
+        (Urgency.FIRST_DRAFT, 2),
+        (Urgency.REACTION, 1.5),
+        (Urgency.FINAL, 1),
+    ],
 )
-def test_under_load_typing_goes_first_then_more_text_then_first_texts_then_reactions(urgency, n_finals_before):
-    """Of thirty a second, each kind leaves its part to what is more urgent."""
+def test_under_load_typing_goes_first_then_more_text_then_first_texts_then_reactions(urgency, room):
+    """Each kind leaves its part of the room to what is more urgent."""
     answers = []
-    for n_finals in (n_finals_before - 1, n_finals_before):
-        limiter = Limiter(overall=(30, 0.001))
-        for chat_id in range(1_000, 1_000 + n_finals):
-            limiter.ask(chat_id, Urgency.FINAL, 0.0)
-        answers.append(limiter.ask(PRIVATE, urgency, 0.0))
-    assert answers == [0, None]
+    for tokens in (room - 0.01, room):
+        limiter = Limiter(overall=(tokens, 0.0001))
+        answers.append(limiter.ask(PRIVATE, urgency, 0.0) == 0)
+    assert answers == [False, True]
 
 
 def test_chats_that_are_silent_are_forgotten():

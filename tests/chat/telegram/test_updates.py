@@ -245,6 +245,22 @@ def test_a_command_does_not_name_other_peoples_messages():
     assert event(message=message("/retry", chat=GROUP, reply_to_message=other)).message_key is None
 
 
+def test_a_typed_command_goes_to_the_bot_alone():
+    """Which is what `interactions` may learn from."""
+    assert event(message=message("/ask What is rain?")).is_interaction
+
+
+FORWARDED: Json = {"forward_origin": {"type": "user", "sender_user": BOB, "date": AT}}
+
+
+@pytest.mark.parametrize("text", ["/feedback shorter, please", "/help@other_bot"])
+def test_a_forwarded_command_is_what_somebody_said_and_no_command(text):
+    said = event(message=message(text, **FORWARDED))
+    assert isinstance(said, Said)
+    assert (said.text, said.is_forwarded) == (text, True)
+    assert not events(message=message(text, chat=GROUP, **FORWARDED))
+
+
 # Reactions.
 
 
@@ -343,6 +359,17 @@ def test_an_edit_brings_the_new_text():
     assert (edited.message_key, edited.text) == ("41", "What is snow?")
     in_group = event(edited_message=message("@ClaasBot what is snow?", chat=GROUP, edit_date=AT + 60))
     assert in_group.text == "what is snow?"
+
+
+def test_an_edited_question_behind_ask_is_the_question_alone():
+    edited = event(edited_message=message("/ask  What is snow?", edit_date=AT + 60))
+    assert isinstance(edited, Edited)
+    assert (edited.text, edited.is_interaction) == ("What is snow?", True)
+
+
+@pytest.mark.parametrize("text", ["/ask", "/feedback longer, please"])
+def test_an_edit_of_another_command_or_of_no_question_is_nothing(text):
+    assert not events(edited_message=message(text, edit_date=AT + 60))
 
 
 def member(status: str, chat: Json) -> Json:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from claasbot.chat.telegram.limiter import Limiter
 from claasbot.domain.conversation import Button, Pressed, Reacted, Reply, Stopped
 from claasbot.errors import ChatGone
 from tests.chat.telegram.running_bot import running
@@ -321,16 +322,47 @@ async def test_a_connection_that_breaks_does_not_lose_the_answer(fake, bot, chat
 
 async def test_a_first_preview_that_perhaps_arrived_is_not_sent_again(fake, bot, group):
     fake.drop_next("sendMessage", after=True)
+    before = asyncio.all_tasks()
     writer = await bot.chat.open_reply(bot.address(group), None)
+    typing_and_previews = asyncio.all_tasks() - before
     await writer.write(FIRST)
-    await fake.until(lambda: group.messages and fake.calls_of("sendMessage"))
-    for _ in range(20):
-        await writer.write(REST)
-        bot.clock.advance(5)
-        await asyncio.sleep(0.001)
+    ended, _ = await asyncio.wait(typing_and_previews, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    assert len(ended) == 1, "there are no more previews"
     assert len(fake.calls_of("sendMessage")) == 1
     await writer.finish(ANSWER)
     assert len(fake.calls_of("sendMessage")) == 2
+
+
+async def test_who_waits_for_room_goes_before_who_comes_later(fake):
+    async with running(fake, limiter=Limiter()) as bot:
+        people = [fake.person(f"Person{number}") for number in range(5)]
+        *others, first, second = [fake.private_chat(person) for person in people]
+        await asyncio.gather(*(bot.chat.send(bot.address(other), ANSWER) for other in others))
+        waits = asyncio.create_task(bot.chat.send(bot.address(first), ANSWER))
+        await fake.until(lambda: bot.clock.sleeping)
+        bot.clock.time_s += bot.clock.sleeps_for()[0]  # there is room now, and it was not noticed yet
+        comes_later = asyncio.create_task(bot.chat.send(bot.address(second), ANSWER))
+        await asyncio.wait([comes_later], timeout=0.05)
+        assert not second.messages
+        bot.clock.advance(0)
+        await waits
+        await fake.until(lambda: bot.clock.sleeps_for())
+        bot.clock.advance(1)
+        await comes_later
+        assert first.messages and second.messages
+
+
+async def test_a_preview_for_which_there_is_no_room_is_tried_again_soon(fake, chat):
+    async with running(fake, limiter=Limiter()) as bot:
+        others = [fake.private_chat(fake.person(f"Person{number}")) for number in range(3)]
+        await asyncio.gather(*(bot.chat.send(bot.address(other), ANSWER) for other in others))
+        writer = await bot.chat.open_reply(bot.address(chat), None)
+        await writer.write(FIRST)
+        await fake.until(lambda: len(bot.clock.sleeps_for()) == 2)
+        assert bot.clock.sleeps_for()[0] == pytest.approx(0.2) and not chat.draft
+        bot.clock.advance(0.2)
+        await fake.until(lambda: chat.draft)
+        await writer.finish(ANSWER)
 
 
 async def test_finals_are_not_held_up_by_a_strict_rate_limit_for_long(fake, bot, chat):
