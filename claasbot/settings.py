@@ -111,7 +111,7 @@ class RecipeSettings(_Section):
         "base+digest", description="What the teacher reads: this feedback, or the standing preferences too"
     )
     contrast: float = Field(
-        0.5, ge=0, le=4, description="How much further than the hindsight moves the base model the teacher goes"
+        0.75, ge=0, le=4, description="How much further than the hindsight moves the base model the teacher goes"
     )
     n_steps: int = Field(4, ge=1, le=64, description="Most optimizer steps in one lesson")
     kl_stop_nats: float = Field(0.1, gt=0, description="No further step above this KL(now || start) per token")

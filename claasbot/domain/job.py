@@ -25,7 +25,7 @@ class Recipe:
     """Divergence: 0 forward KL, 1 reverse KL, between them the generalised Jensen-Shannon."""
     teacher: str = "base+digest"
     """`base`: reads this hindsight; `base+digest`: reads the standing preferences too."""
-    contrast: float = 0.5
+    contrast: float = 0.75
     """How much further than the hindsight moves the base model the teacher goes: 0 not at all, 1 twice as far."""
     n_steps: int = 4
     """Most optimizer steps on one job."""
