@@ -407,7 +407,7 @@ def _telegram(token: str, settings: TelegramSettings, store: Store) -> TelegramC
         rules,
         commands=HELP,
         unlisted=frozenset(ADMIN_HELP) | ALIASES.keys(),
-        chat_of_message=_chat_of_message(store, account),
+        chat_of_message=chat_of_message(store, account),
     )
 
 
@@ -427,7 +427,7 @@ def _discord(token: str, settings: DiscordSettings, data: DataFolder, store: Sto
     )
 
 
-def _chat_of_message(store: Store, account: str) -> Callable[[str, str], Awaitable[str | None]]:
+def chat_of_message(store: Store, account: str) -> Callable[[str, str], Awaitable[str | None]]:
     async def found(chat: str, message_key: str) -> str | None:
         return await store.run(conversations.chat_of_message, "telegram", account, chat, message_key)
 

@@ -10,14 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from claasbot.app import platforms
+from claasbot.app import chat_of_message, platforms
+from claasbot.chat.telegram.client import TelegramChat
+from claasbot.chat.telegram.limiter import Limiter
+from claasbot.chat.telegram.receiving import TelegramRules
 from claasbot.data_folder import DataFolder
+from claasbot.services.commands import HELP
 from claasbot.settings import Settings
 from claasbot.storage.rows import one, rows
 from claasbot.storage.store import Store
 from tests.chat.telegram.fake_bot_api import FakeBotApi
 from tests.chat.telegram.world import Chat, Message
 from tests.services.world import World, running_world
+
+UNHURRIED = Limiter(private=(100, 100.0), group=(100, 100.0), overall=(100, 100.0))
+"""This platform has no limits: the limiter has tests of its own, and one conversation here goes at its pace."""
 
 
 @dataclass
@@ -34,15 +41,17 @@ class Bot:
             **{
                 "learning": {"debounce_s": 0.0},
                 "access": {"mode": "open"},
-                "telegram": {
-                    "tokens": [self.fake.bot.token],
-                    "base_url": self.fake.base_url,
-                    "base_file_url": self.fake.base_file_url,
-                },
             }
             | settings
         )
-        [client] = platforms(chosen, DataFolder(root=self.data), self.store).clients
+        client = TelegramChat(
+            TelegramRules(
+                token=self.fake.bot.token, base_url=self.fake.base_url, base_file_url=self.fake.base_file_url
+            ),
+            commands=HELP,
+            chat_of_message=chat_of_message(self.store, self.fake.bot.token.partition(":")[0]),
+            limiter=UNHURRIED,
+        )
         async with running_world(self.data, chosen, self.store, client=client) as world:
             yield world
 
@@ -68,6 +77,13 @@ async def answer_to(bot: Bot, chat: Chat, words: str) -> Message:
     return await bot.fake.until(lambda: next(iter(says(chat, f"heard: {words}")), None))
 
 
+async def being_answered(world: World) -> None:
+    """Return when the server has begun: it wakes nobody on the platform."""
+    async with asyncio.timeout(5):
+        while not world.server.seen.n_running:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
 async def agreed(bot: Bot, person, chat: Chat) -> Message:
     """The first answer, after which the person agrees to learning."""
     person.say(chat, "What is rain?")
@@ -76,6 +92,18 @@ async def agreed(bot: Bot, person, chat: Chat) -> Message:
     person.press(card, "Yes, learn from me")
     await bot.fake.until(lambda: says(chat, "Thank you"))
     return answer
+
+
+async def test_the_app_makes_the_client_of_each_token(bot, fake, ada):
+    settings = Settings(
+        access={"mode": "open"},
+        telegram={"tokens": [fake.bot.token], "base_url": fake.base_url, "base_file_url": fake.base_file_url},
+    )
+    [client] = platforms(settings, DataFolder(root=bot.data), bot.store).clients
+    chat = fake.private_chat(ada)
+    async with running_world(bot.data, settings, bot.store, client=client):
+        ada.say(chat, "What is rain?")
+        await answer_to(bot, chat, "What is rain?")
 
 
 async def test_from_a_message_to_a_lesson_and_back(bot, fake, ada):
@@ -141,7 +169,7 @@ async def test_a_restart_in_the_middle_of_an_answer_answers_once(bot, fake, ada)
     async with bot.running() as world:
         world.server.faults.before_token = asyncio.Event().wait
         ada.say(chat, "What is rain?")
-        await fake.until(lambda: world.server.seen.n_running)
+        await being_answered(world)
     async with bot.running():
         await answer_to(bot, chat, "What is rain?")
     turns = await bot.store.run(rows, "SELECT role FROM turn ORDER BY id")
@@ -193,7 +221,7 @@ async def test_reactions_and_buttons_do_not_wait_for_a_running_answer(bot, fake,
         gate = asyncio.Event()
         world.server.faults.before_token = gate.wait
         ada.say(chat, "And snow?")
-        await fake.until(lambda: world.server.seen.n_running)
+        await being_answered(world)
         ada.react(answer, "👎")
         await fake.until(lambda: says(chat, "What was wrong?"))
         ada.press(answer, "👍")
