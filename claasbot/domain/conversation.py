@@ -53,6 +53,8 @@ class Turn:
     """Typed into the bot's own command or form."""
     is_forwarded: bool = False
     """Somebody else's words, passed on."""
+    deleted_at: str | None = None
+    """When the person deleted it, or a part of it, as stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,7 @@ class Part:
 
     text: str
     key: str = ""
+    is_file: bool = False
 
 
 def parts_of(saids: tuple[Said, ...]) -> tuple[Part, ...]:

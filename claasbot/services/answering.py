@@ -83,7 +83,8 @@ class Answering:
         Raises BadInput for one that cannot be read and ServerDown to be tried again.
         """
         said = joined(saids)
-        parts = (*parts_of(saids), *await _files(client, said))
+        files = [file for one in saids for file in await _files(client, one)]
+        parts = (*parts_of(saids), *files)
         begin = partial(self._exchanges.begin, person, said, parts, inbox_ids)
         await self._answer_once(client, said, inbox_ids[0], begin)
 
@@ -121,8 +122,11 @@ class Answering:
         inbox_id: int,
     ) -> None:
         """Another answer to the last message; the first one is kept. Raises NotFound, NotYours, BadInput."""
-        if await self._store.run(conversations.completion_of_update, inbox_id) is not None:
-            return  # done before a crash
+        sent = await self._store.run(conversations.completion_of_update, inbox_id)
+        if sent is not None:  # completed before a crash, and perhaps not shown
+            if sent.message_key is None:
+                await self._show(await client.open_reply(address, reply_to), sent, fell_back=False)
+            return
         begin = partial(self._exchanges.begin_retry, person, address, reply_to, message_key, inbox_id)
         await self._complete(client, await self._store.run(begin))
 
@@ -278,5 +282,5 @@ async def _files(client: ChatClient, said: Said) -> tuple[Part, ...]:
             text = await client.read(attachment)
         except ChatError as error:
             raise BadInput(f"I could not read {attachment.name!r}: {error}. Send its text instead.") from error
-        found.append(Part(text=f"{attachment.name}:\n```\n{text}\n```"))
+        found.append(Part(text=f"{attachment.name}:\n```\n{text}\n```", key=said.message_key, is_file=True))
     return tuple(found)

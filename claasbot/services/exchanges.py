@@ -110,7 +110,10 @@ class Exchanges:
         old = next((turn for turn in written if turn.person_id == person.person_id), None)
         if old is None:
             return None
-        parts = tuple(Part(key=key, text=edited.text.strip()) if part.key == key else part for part in old.new.parts)
+        parts = tuple(
+            Part(key=key, text=edited.text.strip()) if part.key == key and not part.is_file else part
+            for part in old.new.parts
+        )
         later = conversations.turns_after(db, old.turn_id)
         if parts == old.new.parts or any(row["role"] == "user" for row in later):
             return None

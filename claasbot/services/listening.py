@@ -15,6 +15,7 @@ from claasbot.domain.person import Person
 from claasbot.errors import NotYours
 from claasbot.services.clock import Clock
 from claasbot.storage import chats, conversations, lessons, outbox, people, versions
+from claasbot.storage.conversations import StoredTurn
 from claasbot.storage.lessons import NewFeedback
 from claasbot.storage.store import Store
 
@@ -97,23 +98,33 @@ class Listening:
         """
 
         def unit(db: Database) -> None:
-            for turn in conversations.user_turns_at(db, event.address, event.message_key):
-                read_by = conversations.completions_reading(db, turn)
-                for row in lessons.unsettled(db, turn.person_id):
-                    if row.completion_id in read_by or row.mark_key == event.message_key:
-                        lessons.move(db, row.experience_id, "withdrawn", "you deleted a message of it", self._clock())
-                        outbox.clear_dropped(db, row, self._clock())
-                left = tuple(part for part in turn.new.parts if part.key != event.message_key)
-                if any(part.key for part in left):
-                    conversations.rewrite_turn(db, turn.turn_id, left)
-                    continue
-                for answer in conversations.turns_after(db, turn.turn_id)[:1]:
-                    if answer["completion_id"] is not None:
-                        conversations.replace_turn(db, answer["id"], self._clock())
-                conversations.replace_turn(db, turn.turn_id, self._clock())
+            for turn in conversations.user_turns_at(db, event.address, event.message_key, with_replaced=True):
+                self._withdraw_what_read(db, turn)
+                conversations.note_deletion(db, turn.turn_id, self._clock())
+                if not turn.is_replaced:
+                    self._take_out(db, turn, event.message_key)
 
         await self._store.run(unit)
         self._store.stages.outbox.set()
+
+    def _withdraw_what_read(self, db: Database, turn: StoredTurn) -> None:
+        """The feedback that the turn was, and the feedback on every answer that had it in its prompt."""
+        read_by = conversations.completions_reading(db, turn)
+        for row in lessons.unsettled(db, turn.person_id):
+            if row.completion_id in read_by or row.mark_key in turn.keys:
+                lessons.move(db, row.experience_id, "withdrawn", "you deleted a message of it", self._clock())
+                outbox.clear_dropped(db, row, self._clock())
+
+    def _take_out(self, db: Database, turn: StoredTurn, message_key: str) -> None:
+        """The message leaves the conversation; with the last of a turn, the turn and its answer go."""
+        left = tuple(part for part in turn.new.parts if part.key != message_key)
+        if any(part.key for part in left):
+            conversations.rewrite_turn(db, turn.turn_id, left)
+            return
+        for answer in conversations.turns_after(db, turn.turn_id)[:1]:
+            if answer["completion_id"] is not None:
+                conversations.replace_turn(db, answer["id"], self._clock())
+        conversations.replace_turn(db, turn.turn_id, self._clock())
 
     def _note(self, db: Database, person: Person, feedback: Feedback, text: str) -> Noted:
         now, kind, completion_id = self._clock(), feedback.kind, feedback.completion_id
@@ -167,6 +178,8 @@ class Listening:
 
     def _why_not(self, db: Database, sent: SentCompletion, feedback: Feedback) -> str | None:
         read = conversations.read_by(db, sent.completion_id)
+        if any(turn.deleted_at for turn in read):
+            return "you deleted a message that the answer had read"
         if any(turn.is_forwarded for turn in read):
             return "the conversation holds a forwarded message, and other people's words teach nothing (/reset)"
         return why_not(

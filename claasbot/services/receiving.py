@@ -154,6 +154,8 @@ class Receiving:
             except NotYet:
                 self._lane_of(replace(updates[0], is_late=True), group).put(replace(updates[0], is_late=True))
                 continue
+            except Exception:  # the outermost loop of a chat: one update's trouble must not end the bot
+                log.exception("update %d could not be ended", updates[0].inbox_id)
             self._taken.difference_update(update.inbox_id for update in updates)
         del self._lanes[key]
 
@@ -205,12 +207,25 @@ class Receiving:
         return True
 
     async def _give_up(self, client: ChatClient, updates: tuple[Update, ...], text: str) -> None:
-        await self._end(updates, text)
+        await self._mark_handled(updates, text)
         problem = Reply(text=text, notice=True, data={"problem": True})
-        if not await self._answering.give_up(updates[0].inbox_id, problem):
+        try:
+            was_told = await self._answering.give_up(updates[0].inbox_id, problem)
+        except ClaasbotError as error:
+            log.info("update %d: its reply could not be closed: %s", updates[0].inbox_id, error)
+            return
+        if not was_told:
             await self._tell(client, updates[0], problem)
 
     async def _end(self, updates: tuple[Update, ...], error: str = "") -> None:
+        """Handled; a reply that was opened for it and never used is closed."""
+        await self._mark_handled(updates, error)
+        try:
+            await self._answering.give_up(updates[0].inbox_id, Reply(text="(This answer broke off.)", notice=True))
+        except ClaasbotError as problem:
+            log.info("update %d: its reply could not be closed: %s", updates[0].inbox_id, problem)
+
+    async def _mark_handled(self, updates: tuple[Update, ...], error: str) -> None:
         def unit(db: Database) -> None:
             for update in updates:
                 inbox.handled(db, update.inbox_id, self._clock(), error)

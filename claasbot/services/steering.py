@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from sqlite_utils import Database
 
-from claasbot.domain.access import Role
 from claasbot.errors import BadInput
 from claasbot.services.clock import Clock
 from claasbot.services.learning import Learning
@@ -56,8 +55,7 @@ class Steering:
             people.person(db, person_id)
             if who in {account.name for account in accounts.of_person(db, person_id)}:
                 raise BadInput("That is you: nobody locks themselves out.")
-            role: Role = "blocked" if blocked else "allowed"
-            accounts.set_roles(db, person_id, role)
+            accounts.set_blocked(db, person_id, blocked)
             audit.add(db, who, f"{'blocked' if blocked else 'let in again'} p{person_id}", self._clock())
 
         await self._store.run(unit)

@@ -20,7 +20,9 @@ from claasbot.storage.store import Store
 log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
-_MAX_ATTEMPTS = 3
+_MAX_ATTEMPTS = 8
+"""With the pauses between, 5 s to 5 min, about ten minutes: longer than most platforms ask for."""
+_LONGEST_PAUSE_S = 300.0
 _MOST_CHATS = 200
 """Chats that are told something at the same time."""
 
@@ -83,7 +85,7 @@ class Telling:
         except ClaasbotError as error:
             log.info("notice %d was not told: %s", notice.notice_id, error)
             if notice.attempts + 1 < _MAX_ATTEMPTS:
-                again_at = self._clock() + timedelta(seconds=_LOOK_S)
+                again_at = self._clock() + timedelta(seconds=min(_LONGEST_PAUSE_S, _LOOK_S * 2**notice.attempts))
                 await self._store.run(outbox.failed, notice.notice_id, again_at)
                 return
             until = None

@@ -53,9 +53,12 @@ def set_role(db: Database, platform: str, account: str, role: Role) -> None:
     change(db, "UPDATE account SET role = ? WHERE platform = ? AND account = ?", role, platform, account)
 
 
-def set_roles(db: Database, person_id: int, role: Role) -> None:
-    """Of all accounts of a person."""
-    change(db, "UPDATE account SET role = ? WHERE person_id = ?", role, person_id)
+def set_blocked(db: Database, person_id: int, blocked: bool) -> None:
+    """All accounts of a person; whoever is let in again is a guest, and an admin who was never blocked stays one."""
+    if blocked:
+        change(db, "UPDATE account SET role = 'blocked' WHERE person_id = ?", person_id)
+    else:
+        change(db, "UPDATE account SET role = 'allowed' WHERE person_id = ? AND role = 'blocked'", person_id)
 
 
 def has_admin(db: Database) -> bool:

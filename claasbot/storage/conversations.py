@@ -39,6 +39,12 @@ class StoredTurn:
     conversation_id: int
     person_id: int
     new: NewTurn
+    is_replaced: bool = False
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every message that it was written as."""
+        return frozenset({self.new.message_key or "", *(part.key for part in self.new.parts)} - {""})
 
     def edited(self, parts: tuple[Part, ...], inbox_id: int) -> NewTurn:
         """The same turn as it reads after an edit."""
@@ -105,14 +111,17 @@ def turn_at(db: Database, person_id: int, address: ChatAddress, message_key: str
     )
 
 
-def user_turns_at(db: Database, address: ChatAddress, message_key: str) -> list[StoredTurn]:
-    """Standing turns of which somebody wrote a part as that message."""
+def user_turns_at(
+    db: Database, address: ChatAddress, message_key: str, *, with_replaced: bool = False
+) -> list[StoredTurn]:
+    """Turns of which somebody wrote a part as that message: those that stand, or all that ever were."""
+    standing = "" if with_replaced else "AND turn.replaced_at IS NULL"
     found = rows(
         db,
         f"""
         SELECT turn.*, conversation.person_id FROM turn JOIN conversation ON conversation.id = turn.conversation_id
         WHERE conversation.{_OF_CHAT.replace(" AND ", " AND conversation.")}
-            AND turn.role = 'user' AND turn.replaced_at IS NULL AND (turn.message_key = ? OR EXISTS
+            AND turn.role = 'user' {standing} AND (turn.message_key = ? OR EXISTS
                 (SELECT 1 FROM json_each(turn.parts_json) WHERE json_extract(json_each.value, '$.key') = ?))
         """,  # noqa: S608
         *_chat_of(address),
@@ -141,7 +150,12 @@ def read_by(db: Database, completion_id: int) -> tuple[Turn, ...]:
     turn_id = turn_of_completion(db, completion_id)
     turn = the(db, f"turn {turn_id}", "SELECT conversation_id, created_at FROM turn WHERE id = ?", turn_id)
     then = turns(db, turn["conversation_id"], before=turn_id, as_of=turn["created_at"])
-    return tuple(turn for turn in then if turn.role == "user")
+    return tuple(
+        # What was deleted before the answer was given, the answer has not read.
+        replace(one, deleted_at=None) if (one.deleted_at or "") < turn["created_at"] else one
+        for one in then
+        if one.role == "user"
+    )
 
 
 def _start(db: Database, person_id: int, address: ChatAddress, parent_turn_id: int | None, now: datetime) -> int:
@@ -197,6 +211,11 @@ def add_user_turn(db: Database, conversation_id: int, new: NewTurn, now: datetim
     )
 
 
+def note_deletion(db: Database, turn_id: int, now: datetime) -> None:
+    """The person deleted the turn or a part of it: answers that had read it teach nothing."""
+    change(db, "UPDATE turn SET deleted_at = ? WHERE id = ?", text_of(now), turn_id)
+
+
 def rewrite_turn(db: Database, turn_id: int, parts: tuple[Part, ...]) -> None:
     """What is left of a turn when the person deleted a part of it."""
     change(
@@ -242,7 +261,7 @@ def turns(
         found[:0] = rows(
             db,
             "SELECT * FROM turn WHERE conversation_id = ? AND id < ?"
-            " AND (replaced_at IS NULL OR replaced_at > ? OR id = ?) ORDER BY id",
+            " AND (replaced_at IS NULL OR replaced_at > ? OR (id = ? AND deleted_at IS NULL)) ORDER BY id",
             conversation_id,
             until,
             as_of,
@@ -267,6 +286,7 @@ def _stored_turn(row: Row) -> StoredTurn:
         turn_id=row["id"],
         conversation_id=row["conversation_id"],
         person_id=row["person_id"],
+        is_replaced=row["replaced_at"] is not None,
         new=NewTurn(
             parts=parts or (Part(text=row["text"], key=row["message_key"] or ""),),
             inbox_id=row["inbox_id"],
@@ -284,6 +304,7 @@ def _turn(row: Row) -> Turn:
         text=row["text"],
         is_interaction=bool(row["is_interaction"]),
         is_forwarded=bool(row["is_forwarded"]),
+        deleted_at=row["deleted_at"],
     )
 
 

@@ -257,6 +257,7 @@ ALTER TABLE conversation ADD COLUMN parent_turn_id INTEGER REFERENCES turn(id);
 ALTER TABLE conversation ADD COLUMN is_shortened INTEGER NOT NULL DEFAULT 0 CHECK (is_shortened IN (0, 1));
 ALTER TABLE inbox ADD COLUMN began_at TEXT;
 ALTER TABLE turn ADD COLUMN message_key TEXT;
+ALTER TABLE turn ADD COLUMN deleted_at TEXT;
 ALTER TABLE turn ADD COLUMN parts_json TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE turn ADD COLUMN is_interaction INTEGER NOT NULL DEFAULT 0 CHECK (is_interaction IN (0, 1));
 ALTER TABLE turn ADD COLUMN is_forwarded INTEGER NOT NULL DEFAULT 0 CHECK (is_forwarded IN (0, 1));

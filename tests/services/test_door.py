@@ -282,3 +282,14 @@ async def test_the_host_is_told_that_the_first_one_is_an_admin(tmp_path, setting
             told = (await world.chat.command("ada", "pair", code)).text
             assert told.startswith("Eve (telegram) is let in")
             assert ("as an admin" in told) is is_admin
+
+
+async def test_letting_in_somebody_who_was_never_blocked_changes_nothing(world):
+    await let_in(world, "ada")
+    await let_in(world, "bob")
+    await world.chat.command("ada", "block", "p2")
+    assert (await world.store.run(accounts.role_of, "chatter", "bob")) == "blocked"
+    for person in ("p1", "p2"):
+        await world.chat.command("ada", "unblock", person)
+    roles = [await world.store.run(accounts.role_of, "chatter", account) for account in ("ada", "bob")]
+    assert roles == ["admin", "allowed"]

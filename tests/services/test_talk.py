@@ -8,7 +8,7 @@ import pytest
 
 from claasbot.chat.console import ConsoleChat
 from claasbot.domain.conversation import Attachment, ChatAddress, Commanded, Deleted, Edited, Left, Moved, Said
-from claasbot.errors import ChatError, ServerDown
+from claasbot.errors import ChatError, ChatGone, ServerDown
 from claasbot.settings import Settings
 from claasbot.storage.rows import one, rows
 from tests.services.world import World, running_world
@@ -453,3 +453,102 @@ async def test_a_card_that_could_not_be_shown_is_shown_after_the_next_answer(tmp
         await chat.say("ada", "And snow?")
         await chat.wait_for(lambda shown: "I am an AI" in shown.text)
         assert not [shown for shown in chat.shown if "went wrong" in shown.text]
+
+
+def deletion(world: World, key: str) -> Deleted:
+    return Deleted(address=world.chat.chat_of("ada"), account="", update_key=f"d{key}", message_key=key)
+
+
+async def states(world: World) -> list[str]:
+    return [row["state"] for row in await world.store.run(rows, "SELECT state FROM experience ORDER BY id")]
+
+
+async def test_feedback_on_an_answer_that_had_read_a_deleted_message_teaches_nothing(world):
+    await world.chat.command("ada", "optin")
+    await world.chat.post(said(world, "My secret is X.", "m1"))
+    await replies(world, 1)
+    later = await world.chat.say("ada", "And snow?")
+    await world.chat.post(deletion(world, "m1"))
+    await world.cycle.settled()
+    noted = await world.chat.command("ada", "feedback", "Shorter.", str(later.completion_id))
+    assert "deleted" in noted.text
+    fresh = await world.chat.say("ada", "And hail?")
+    noted = await world.chat.command("ada", "feedback", "Shorter.", str(fresh.completion_id))
+    assert noted.data["will_teach"]  # it has not read the deleted one
+
+
+async def test_what_was_edited_and_then_deleted_teaches_nothing_in_either_form(world):
+    await world.chat.command("ada", "optin")
+    await world.chat.post(said(world, "My secret is X. What is rain?", "m1"))
+    [first] = await replies(world, 1)
+    await world.cycle.set_paused(True)
+    await world.chat.command("ada", "feedback", "Shorter.", str(first.completion_id))
+    address = world.chat.chat_of("ada")
+    await world.chat.post(
+        Edited(address=address, account="ada", update_key="e", message_key="m1", text="What is rain?")
+    )
+    await replies(world, 2)
+    await world.chat.post(deletion(world, "m1"))
+    await world.cycle.settled()
+    assert await states(world) == ["withdrawn"]
+
+
+async def test_a_branch_from_a_deleted_message_does_not_read_it(world):
+    await world.chat.post(said(world, "My secret is X.", "m1"))
+    await replies(world, 1)
+    await world.chat.post(said(world, "What about that?", "m2", reply_to="m1"))
+    await replies(world, 2)
+    await world.chat.post(deletion(world, "m1"))
+    await world.cycle.settled()
+    await world.chat.say("ada", "And snow?")
+    assert not any("X." in text for text in asked(world) if "heard" not in text)
+
+
+async def test_a_deleted_file_leaves_with_its_message(world):
+    held = Held(world)
+    world.chat.files["f1"] = "a secret"
+    await world.chat.post(said(world, "Hello there.", "m0"))
+    await world.chat.wait_for(lambda shown: shown.kind == "started")
+    secret = Attachment(name="secret.txt", reference="f1", n_bytes=8)
+    await world.chat.post(said(world, "", "m1", attachments=(secret,)))
+    await world.chat.post(said(world, "What is rain?", "m2"))
+    held.gate.set()
+    await replies(world, 2)
+    assert "a secret" in asked(world)[-1]
+    await world.chat.post(deletion(world, "m1"))
+    await world.cycle.settled()
+    await world.chat.say("ada", "And snow?")
+    assert not any("a secret" in text for text in asked(world) if "heard" not in text)
+
+
+async def test_a_chat_that_cannot_be_reached_at_the_worst_moment_ends_nothing(tmp_path, store, settings):
+    class Gone(ConsoleChat):
+        """Nothing can be shown there any more."""
+
+        async def open_reply(self, address, reply_to):
+            writer = await super().open_reply(address, reply_to)
+
+            async def finish(reply):
+                raise ChatGone("the chat is no more")
+
+            writer.finish = finish
+            return writer
+
+    chat = Gone("chatter")
+    async with running_world(tmp_path, settings, store, client=chat) as world:
+        down = asyncio.Event()
+
+        async def die() -> None:
+            down.set()
+            raise ServerDown("the engine is dead")
+
+        world.server.faults.before_token = die
+        address = chat.chat_of("ada")
+        await chat.post(Said(address=address, account="ada", update_key="1", message_key="1", text="What is rain?"))
+        await asyncio.wait_for(down.wait(), 10)
+        await store.run(lambda db: db.execute("UPDATE person SET is_blocked = 1"))
+        async with asyncio.timeout(20):
+            while await store.run(one, "SELECT 1 FROM inbox WHERE handled_at IS NULL"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await store.run(lambda db: db.execute("UPDATE person SET is_blocked = 0"))
+        assert (await chat.command("ada", "status")).text  # the bot goes on
