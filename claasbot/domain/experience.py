@@ -56,7 +56,10 @@ def moved(old: ExperienceState, new: ExperienceState) -> ExperienceState:
 
 
 def why_not_on_platform(mode: LearningMode, *, is_interaction: bool) -> str | None:
-    """Why the host lets nothing train of this there; None when it may."""
+    """Why the host lets nothing train of this there; None when it may.
+
+    `is_interaction`: the question and the feedback were both typed into the bot's own commands or forms.
+    """
     return None if mode == "full" or (mode == "interactions" and is_interaction) else _MODE_REASONS[mode]
 
 
@@ -69,18 +72,13 @@ def why_not(
     n_prompt_tokens: int,
     staleness: int,
     limits: Trainable,
-    mode: LearningMode = "full",
-    is_interaction: bool = False,
 ) -> str | None:
     """Why this experience must not train; None when it may.
 
-    `staleness` counts the person's promoted versions since the completion was sampled. `is_interaction`: the question
-    and the feedback were both typed into the bot's own commands or forms.
+    `staleness` counts the person's promoted versions since the completion was sampled.
     """
     if not limits.is_on:
         return "learning is switched off here"
-    if not_there := why_not_on_platform(mode, is_interaction=is_interaction):
-        return not_there
     if not consent.allows_learning:
         return "you have not agreed to learning in this chat (/optin)"
     if n_tokens == 0:

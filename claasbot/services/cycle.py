@@ -25,7 +25,7 @@ from claasbot.services.commands import Commands
 from claasbot.services.compare_commands import CompareCommands
 from claasbot.services.comparing import Comparing
 from claasbot.services.erasing import Erasing
-from claasbot.services.exchanges import ChatRules, Exchanges
+from claasbot.services.exchanges import ChatRules
 from claasbot.services.feedback_commands import FeedbackCommands
 from claasbot.services.handover import Handover
 from claasbot.services.health import Light, Status, is_paused, queues
@@ -34,6 +34,7 @@ from claasbot.services.learn_commands import LearnCommands
 from claasbot.services.learning import Learning, LessonRules
 from claasbot.services.linking import Linking
 from claasbot.services.listening import Listening
+from claasbot.services.platform_modes import PlatformModes
 from claasbot.services.promoting import Checksum, Promoting
 from claasbot.services.receiving import Receiving
 from claasbot.services.room_commands import RoomCommands
@@ -41,7 +42,7 @@ from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
 from claasbot.services.steering import Steering
 from claasbot.services.telling import Telling
-from claasbot.storage import lessons, switches
+from claasbot.storage import lessons
 from claasbot.storage.store import Store
 
 _RESUME_S = 30.0
@@ -91,10 +92,13 @@ class Cycle:
         by_account = {(client.platform, client.bot_account): client for client in outside.clients}
         self.serving = Serving(store, server, data, load_wait_s=rules.load_wait_s)
         self.answering = Answering(store, server, self.serving, rules.chat, clock)
-        self.listening = Listening(store, clock, rules.trainable, rules.modes)
+        modes = PlatformModes(rules.modes)
+        self.listening = Listening(store, clock, rules.trainable, modes)
         self.handover = Handover(engine, deadline_s=rules.job_deadline_s)
-        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock, server, rules.modes)
-        self.promoting = Promoting(store, server, self.serving, engine, rules.limits, clock, outside.expected_checksum)
+        self.learning = Learning(store, engine, self.handover, rules.lessons, data, clock, server, modes)
+        self.promoting = Promoting(
+            store, server, self.serving, engine, rules.limits, clock, outside.expected_checksum, modes
+        )
         self.erasing = Erasing(store, self.serving, engine, data, clock, outside.restart_server)
         self.comparing = Comparing(store, server, self.serving, rules.chat)
         self.steering = Steering(store, self.promoting, self.learning, clock)
@@ -108,7 +112,7 @@ class Cycle:
     def _commands(self) -> Commands:
         """Every command and button of every module, under one name each."""
         feedback = FeedbackCommands(self.store, self.listening)
-        compare = CompareCommands(self.store, self.comparing, Exchanges(self.rules.chat, self.clock), self.clock)
+        compare = CompareCommands(self.store, self.comparing, self.answering.exchanges, self.clock)
         room = RoomCommands(self.store)
         linking = Linking(self.store, self.erasing, self.clock)
         learn = LearnCommands(self.store, self.learning.train_now)
@@ -178,10 +182,6 @@ class Cycle:
     async def is_learning(self) -> bool:
         """Neither switched off by the host nor paused by an admin."""
         return self.rules.trainable.is_on and not await self.store.run(is_paused)
-
-    async def set_paused(self, paused: bool) -> None:
-        await self.store.run(switches.set_switch, switches.LEARNING, "paused" if paused else "on", self.clock())
-        self.store.stages.experience.set()
 
     async def backup(self, to: Path) -> Contents:
         return await backup(self.store, self.outside.data, to, self.clock)

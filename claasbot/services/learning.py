@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlite_utils import Database
 from claasbot import adapter_files
 from claasbot.domain.adapter import version_name
 from claasbot.domain.completion import BASE
-from claasbot.domain.experience import ExperienceState, LearningMode, why_not_on_platform
+from claasbot.domain.experience import ExperienceState
 from claasbot.domain.feedback import signal_of
 from claasbot.domain.hindsight import teacher_messages
 from claasbot.domain.job import (
@@ -31,6 +30,7 @@ from claasbot.errors import EngineDown, JobRefused, NotFound
 from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
 from claasbot.services.handover import Handover
+from claasbot.services.platform_modes import PlatformModes
 from claasbot.services.stage import keep_doing
 from claasbot.storage import conversations, lessons, outbox, people, switches, versions
 from claasbot.storage.lessons import StoredExperience, StoredJob
@@ -66,7 +66,7 @@ class Learning:
         data: Path,
         clock: Clock,
         server: InferenceServer,
-        modes: Mapping[str, LearningMode],
+        modes: PlatformModes,
     ) -> None:
         """`modes`: what may train, by platform, where it is not `full`."""
         self._store = store
@@ -186,13 +186,8 @@ class Learning:
                 batch.append(experience)
         return batch
 
-    def _why_not_here(self, db: Database, experience: StoredExperience) -> str | None:
-        """The host may have said since that less trains on that platform, or nothing."""
-        read = conversations.read_by(db, experience.completion_id)
-        return why_not_on_platform(
-            self._modes.get(experience.address.platform, "full"),
-            is_interaction=experience.is_interaction and all(turn.is_interaction for turn in read),
-        )
+    def _why_not_here(self, db: Database, row: StoredExperience) -> str | None:
+        return self._modes.why_not(db, row.address.platform, row.completion_id, is_interaction=row.is_interaction)
 
     async def _train(self, stored: StoredJob) -> None:
         base_revision = await self._base()

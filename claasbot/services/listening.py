@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlite_utils import Database
 
 from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import Button, Deleted, Reply
-from claasbot.domain.experience import LearningMode, Trainable, why_not
+from claasbot.domain.experience import Trainable, why_not
 from claasbot.domain.feedback import FeedbackKind, checked_text, signal_of
 from claasbot.domain.person import Person
 from claasbot.errors import NotYours
 from claasbot.services.clock import Clock
+from claasbot.services.platform_modes import PlatformModes
 from claasbot.storage import chats, conversations, lessons, outbox, people, versions
 from claasbot.storage.conversations import StoredTurn
 from claasbot.storage.lessons import NewFeedback
@@ -54,8 +54,7 @@ class Noted:
 class Listening:
     """Everything a person says about answers goes through here, whatever the surface."""
 
-    def __init__(self, store: Store, clock: Clock, limits: Trainable, modes: Mapping[str, LearningMode]) -> None:
-        """`modes`: by platform, where it is not `full`."""
+    def __init__(self, store: Store, clock: Clock, limits: Trainable, modes: PlatformModes) -> None:
         self._store = store
         self._clock = clock
         self._limits = limits
@@ -182,7 +181,10 @@ class Listening:
             return "you deleted a message that the answer had read"
         if any(turn.is_forwarded for turn in read):
             return "the conversation holds a forwarded message, and other people's words teach nothing (/reset)"
-        return why_not(
+        not_there = self._modes.why_not(
+            db, sent.address.platform, sent.completion_id, is_interaction=feedback.is_interaction
+        )
+        return not_there or why_not(
             consent=people.consent_of(db, sent.person_id, sent.address),
             kind=feedback.kind,
             is_whole=sent.completion.is_whole,
@@ -190,8 +192,6 @@ class Listening:
             n_prompt_tokens=len(sent.completion.prompt_ids),
             staleness=versions.n_promoted_since(db, sent.person_id, sent.version_id),
             limits=self._limits,
-            mode=self._modes.get(sent.address.platform, "full"),
-            is_interaction=feedback.is_interaction and all(turn.is_interaction for turn in read),
         )
 
 

@@ -27,6 +27,7 @@ from claasbot.errors import (
 )
 from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
+from claasbot.services.platform_modes import PlatformModes
 from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
@@ -69,6 +70,7 @@ class Promoting:
         limits: Limits,
         clock: Clock,
         expected_checksum: Checksum,
+        modes: PlatformModes,
     ) -> None:
         self._store = store
         self._server = server
@@ -77,6 +79,7 @@ class Promoting:
         self._limits = limits
         self._clock = clock
         self._expected_checksum = expected_checksum
+        self._modes = modes
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -173,8 +176,9 @@ class Promoting:
         if any(row.state != "leased" for row in leased):
             self._abandon(db, job, version, "its feedback was withdrawn meanwhile", again=True, seconds=seconds)
             return False
-        if not all(people.consent_of(db, job.person_id, row.address).allows_learning for row in leased):
-            self._abandon(db, job, version, "you withdrew your consent", again=False, seconds=seconds)
+        forbidden = next((why for row in leased if (why := self._why_not_any_more(db, row))), None)
+        if forbidden is not None:
+            self._abandon(db, job, version, forbidden, again=False, seconds=seconds)
             return False
         if not verdict.passed:
             self._reject(db, job, version, verdict, seconds)
@@ -192,6 +196,12 @@ class Promoting:
         seconds["gate"] = time.perf_counter() - started
         lessons.job_ended(db, job.job_id, "promoted", (), seconds, now)
         return True
+
+    def _why_not_any_more(self, db: Database, row: StoredExperience) -> str | None:
+        """Consent and the host's rules as they are now: both may have changed while the lesson ran."""
+        if not people.consent_of(db, row.person_id, row.address).allows_learning:
+            return "you withdrew your consent"
+        return self._modes.why_not(db, row.address.platform, row.completion_id, is_interaction=row.is_interaction)
 
     def _reject(
         self, db: Database, job: StoredJob, version: AdapterVersion, verdict: Verdict, seconds: dict[str, float]

@@ -1,9 +1,11 @@
 """Why there is a thumbs-down, by a button or in words; and lessons taken back, hurried, or no longer wanted."""
 
+import asyncio
+
 import pytest
 
 from claasbot.settings import Settings
-from claasbot.storage import lessons
+from claasbot.storage import lessons, versions
 from claasbot.storage.rows import change, rows
 from tests.services.world import World, running_world
 
@@ -131,3 +133,16 @@ async def test_feedback_in_a_message_does_not_train_where_only_interactions_may(
         await store.run(change, "UPDATE feedback_event SET is_interaction = 1")
     async with running_world(tmp_path, after, store, "discord") as world:
         await world.chat.wait_mark("2", "learned")
+
+
+async def test_a_lesson_that_was_running_is_not_promoted_once_the_host_allows_less(tmp_path, store):
+    before = Settings(learning={"debounce_s": 0}, access={"mode": "open"}, discord={"learning": "full"})
+    async with running_world(tmp_path, before, store, "discord") as world:
+        world.engine.faults.before_step = asyncio.Event().wait
+        await judged(world, TOO_LONG)
+        await world.chat.wait_mark("1", "queued")
+    after = Settings(learning={"debounce_s": 0}, access={"mode": "open"}, discord={"learning": "off"})
+    async with running_world(tmp_path, after, store, "discord") as world:
+        await world.cycle.settled()
+        assert await states(world) == ["rejected"]
+        assert await store.run(versions.current, 1) is None
