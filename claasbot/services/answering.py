@@ -70,7 +70,7 @@ class Answering:
         self._serving = serving
         self._rules = rules
         self._clock = clock
-        self._exchanges = Exchanges(rules, clock)
+        self.exchanges = Exchanges(rules, clock)
         self._running: dict[ChatAddress, _Running] = {}
         self._unused: dict[int, ReplyWriter] = {}
         """Replies that were opened and of which nothing was shown yet, by update: the next attempt takes them."""
@@ -85,12 +85,12 @@ class Answering:
         said = joined(saids)
         files = [file for one in saids for file in await _files(client, one)]
         parts = (*parts_of(saids), *files)
-        begin = partial(self._exchanges.begin, person, said, parts, inbox_ids)
+        begin = partial(self.exchanges.begin, person, said, parts, inbox_ids)
         await self._answer_once(client, said, inbox_ids[0], begin)
 
     async def answer_edited(self, client: ChatClient, person: Person, edited: Edited, inbox_id: int) -> None:
         """Answer the person's last message again, as it reads now. An edit of an older one changes nothing."""
-        begin = partial(self._exchanges.begin_edited, person, edited, inbox_id)
+        begin = partial(self.exchanges.begin_edited, person, edited, inbox_id)
         await self._answer_once(client, edited, inbox_id, begin)
 
     async def _answer_once(
@@ -127,7 +127,7 @@ class Answering:
             if sent.message_key is None:
                 await self._show(await client.open_reply(address, reply_to), sent, fell_back=False)
             return
-        begin = partial(self._exchanges.begin_retry, person, address, reply_to, message_key, inbox_id)
+        begin = partial(self.exchanges.begin_retry, person, address, reply_to, message_key, inbox_id)
         await self._complete(client, await self._store.run(begin))
 
     async def give_up(self, inbox_id: int, reply: Reply) -> bool:

@@ -292,8 +292,7 @@ class Commands:
 def _name(event: Commanded | Pressed) -> str:
     if isinstance(event, Pressed):
         return event.action.partition(":")[0]
-    name = event.command.lower().lstrip("/")
-    return ALIASES.get(name, name)
+    return ALIASES.get(event.command, event.command)
 
 
 def _forget_card(person_id: int) -> Reply:

@@ -101,13 +101,13 @@ class Receiving:
         if isinstance(event, Stopped):
             await self._stop(event)
             return
-        if isinstance(event, Commanded) and event.command == "stop":
-            await self._stop(event)  # and it is answered like every command
+        if isinstance(event, Commanded):
+            event = replace(event, command=event.command.lower().lstrip("/"))
+            if event.command == "stop":
+                await self._stop(event)  # and it is answered like every command
         if isinstance(event, Moved):  # at once: what is said in the new chat must find the old one's rows
             await self._store.run(chats.moved, event.address, event.to_chat)
             return
-        if isinstance(event, Commanded):
-            event = replace(event, command=event.command.lower().lstrip("/"))
         if not event.update_key:
             event = replace(event, update_key=secrets.token_hex(8))
         if await self._store.run(inbox.add, event, self._clock()) is not None:
@@ -152,7 +152,8 @@ class Receiving:
                 await asyncio.sleep(_LOOK_S)
                 continue
             except NotYet:
-                self._lane_of(replace(updates[0], is_late=True), group).put(replace(updates[0], is_late=True))
+                late = replace(updates[0], is_late=True)
+                self._lane_of(late, group).put(late)
                 continue
             except Exception:  # the outermost loop of a chat: one update's trouble must not end the bot
                 log.exception("update %d could not be ended", updates[0].inbox_id)

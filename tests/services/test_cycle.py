@@ -47,12 +47,12 @@ async def test_consent_is_asked_once_in_the_same_words(world):
 
 
 async def test_withdrawn_consent_stops_what_waits(world):
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "optin")
     reply = await world.chat.say("ada", "What is rain?")
     await world.chat.command("ada", "feedback", "Shorter.", str(reply.completion_id))
     await world.chat.command("ada", "optout")
-    await world.cycle.set_paused(False)
+    await world.cycle.steering.set_paused(False, "console:host")
     await world.cycle.settled()
     assert world.engine.seen.ran == []
     assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
@@ -238,14 +238,14 @@ async def test_an_export_holds_what_was_said(world):
 
 
 async def test_paused_learning_keeps_feedback_for_later(world):
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "optin")
     reply = await world.chat.say("ada", "What is rain?")
     noted = await world.chat.command("ada", "feedback", "Shorter.", str(reply.completion_id))
     assert noted.data["will_teach"]
     await world.cycle.settled()
     assert world.engine.seen.ran == []
-    await world.cycle.set_paused(False)
+    await world.cycle.steering.set_paused(False, "console:host")
     await world.chat.wait_mark(str(reply.completion_id), "learned")
 
 

@@ -128,7 +128,7 @@ async def test_a_reaction_on_any_part_of_a_split_answer_counts(world):
 async def test_a_removed_thumbs_down_takes_its_reason_and_its_mark_along(world):
     answer = await answered(world)
     key = str(answer.completion_id)
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.react("ada", key, "👎")
     why = await world.chat.wait_for(lambda shown: "What was wrong" in shown.text)
     await world.chat.press("ada", why.reply.buttons[0].action)
@@ -202,7 +202,7 @@ async def test_thumbs_under_an_answer_are_feedback(world):
 
 async def test_a_lesson_is_told_once_and_marks_every_message(world):
     answer = await answered(world)
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     for number, text in enumerate(("Shorter.", "In verse.")):
         await world.chat.post(
             Commanded(
@@ -211,7 +211,7 @@ async def test_a_lesson_is_told_once_and_marks_every_message(world):
             )
         )  # fmt: skip
     await world.cycle.settled()
-    await world.cycle.set_paused(False)
+    await world.cycle.steering.set_paused(False, "console:host")
     await world.cycle.settled()
     told = [notice for notice in world.chat.said_to("ada", "notice") if notice.text.startswith("Learned")]
     assert len(told) == 1
@@ -395,7 +395,7 @@ async def test_asked_what_was_wrong_the_next_message_is_the_reason_and_is_answer
 
 
 async def test_taking_the_thumb_back_takes_the_reason_that_was_said_too(world):
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     answer = await answered(world)
     await world.chat.react("ada", str(answer.completion_id), "👎")
     await world.cycle.settled()
@@ -441,7 +441,7 @@ async def test_a_comparison_shows_a_group_nothing_that_was_learned_in_private(wo
 
 async def test_a_reason_is_noted_once_however_often_its_message_is_tried(world):
     answer = await answered(world)
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "bad", "", str(answer.completion_id))
     world.server.faults.is_down = True
     asking = asyncio.create_task(world.chat.say("ada", "Way too long, please be brief."))

@@ -149,11 +149,11 @@ async def test_a_deleted_message_leaves_the_conversation_and_teaches_nothing(wor
     await world.chat.command("ada", "optin")
     await world.chat.post(said(world, "What is rain?", "1"))
     [answer] = await replies(world, 1)
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
     await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d1", message_key="1"))
     await world.cycle.settled()
-    await world.cycle.set_paused(False)
+    await world.cycle.steering.set_paused(False, "console:host")
     await world.cycle.settled()
     assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
     assert world.engine.seen.ran == []
@@ -263,7 +263,7 @@ async def test_a_group_that_moved_goes_on_under_its_new_name(world):
 async def test_a_person_who_left_is_told_nothing_more(world):
     await world.chat.command("ada", "optin")
     answer = await world.chat.say("ada", "What is rain?")
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
     await world.cycle.settled()
     await world.store.run(
@@ -340,7 +340,7 @@ async def test_after_a_crash_the_message_behind_the_one_that_was_begun_is_answer
 async def test_a_deleted_message_that_was_feedback_teaches_nothing(world):
     await world.chat.command("ada", "optin")
     await world.chat.say("ada", "What is rain?")
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.post(said(world, "Too long.", "m2"))
     await world.chat.wait_mark("m2", "noted")
     await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d", message_key="m2"))
@@ -353,7 +353,7 @@ async def test_answers_that_read_a_deleted_message_teach_nothing(world):
     await world.chat.post(said(world, "What is rain?", "m1"))
     await replies(world, 1)
     later = await world.chat.say("ada", "And snow?")
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "feedback", "Shorter.", str(later.completion_id))
     await world.chat.post(Deleted(address=world.chat.chat_of("ada"), account="", update_key="d", message_key="m1"))
     await world.cycle.settled()
@@ -481,7 +481,7 @@ async def test_what_was_edited_and_then_deleted_teaches_nothing_in_either_form(w
     await world.chat.command("ada", "optin")
     await world.chat.post(said(world, "My secret is X. What is rain?", "m1"))
     [first] = await replies(world, 1)
-    await world.cycle.set_paused(True)
+    await world.cycle.steering.set_paused(True, "console:host")
     await world.chat.command("ada", "feedback", "Shorter.", str(first.completion_id))
     address = world.chat.chat_of("ada")
     await world.chat.post(
@@ -552,3 +552,14 @@ async def test_a_chat_that_cannot_be_reached_at_the_worst_moment_ends_nothing(tm
                 await asyncio.sleep(0.01)
         await store.run(lambda db: db.execute("UPDATE person SET is_blocked = 0"))
         assert (await chat.command("ada", "status")).text  # the bot goes on
+
+
+async def test_stop_is_obeyed_however_it_is_written(world):
+    held = Held(world)
+    await world.chat.post(said(world, "What is rain?", "1"))
+    await world.chat.wait_for(lambda shown: shown.kind == "started")
+    address = world.chat.chat_of("ada")
+    await world.chat.post(Commanded(address=address, account="ada", update_key="s", command="/Stop"))
+    held.gate.set()
+    [answer] = await replies(world, 1)
+    assert answer.data["finish_reason"] == "abort"

@@ -69,11 +69,11 @@ async def test_consent_withdrawn_takes_parked_feedback_too(world):
 
 async def test_feedback_on_answers_of_another_base_model_is_refused_in_plain_words(tmp_path, settings, store):
     async with running_world(tmp_path, settings, store) as world:
-        await world.cycle.set_paused(True)
+        await world.cycle.steering.set_paused(True, "console:host")
         key = await noted(world)
         await world.cycle.settled()
     async with running_world(tmp_path, settings, store, base_model="another") as world:
-        await world.cycle.set_paused(False)
+        await world.cycle.steering.set_paused(False, "console:host")
         await world.chat.wait_mark(key, "refused")
         assert world.engine.seen.ran == []
         assert await states(store) == [("rejected", ANOTHER_BASE)]
@@ -113,13 +113,13 @@ async def test_lessons_of_another_base_model_are_not_scored_beside_a_new_one(tmp
 
 async def test_a_job_holds_only_what_was_sampled_under_the_same_template_options(tmp_path, settings, store):
     async with running_world(tmp_path, settings, store) as world:
-        await world.cycle.set_paused(True)
+        await world.cycle.steering.set_paused(True, "console:host")
         await noted(world)
         await noted(world, said="In verse.")
     thinking = Settings(learning={"debounce_s": 0.0}, chat={"enable_thinking": True})
     async with running_world(tmp_path, thinking, store) as world:
         await noted(world, said="In one word.", question="And snow?")
-        await world.cycle.set_paused(False)
+        await world.cycle.steering.set_paused(False, "console:host")
         await world.cycle.settled()
         jobs = world.engine.seen.ran
     assert [[row.experience_id for row in job.experiences] for job in jobs] == [[1, 2], [3]]

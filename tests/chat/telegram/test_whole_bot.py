@@ -141,7 +141,7 @@ async def test_a_reaction_taken_back_takes_the_mark_along(bot, fake, ada):
     chat = fake.private_chat(ada)
     async with bot.running() as world:
         answer = await agreed(bot, ada, chat)
-        await world.cycle.set_paused(True)
+        await world.cycle.steering.set_paused(True, "console:host")
         ada.react(answer, "👎")
         why = await fake.until(lambda: next(iter(says(chat, "What was wrong?")), None))
         ada.press(why, "Too long")
@@ -311,7 +311,7 @@ async def test_a_person_who_blocks_the_bot_hears_nothing_more(bot, fake, ada):
     chat = fake.private_chat(ada)
     async with bot.running() as world:
         answer = await agreed(bot, ada, chat)
-        await world.cycle.set_paused(True)
+        await world.cycle.steering.set_paused(True, "console:host")
         ada.press(answer, "👎")
         why = await fake.until(lambda: next(iter(says(chat, "What was wrong?")), None))
         ada.press(why, "Too long")
@@ -320,7 +320,7 @@ async def test_a_person_who_blocks_the_bot_hears_nothing_more(bot, fake, ada):
         await fake.all_read()
         await world.cycle.settled()
         n_calls = len(fake.calls)
-        await world.cycle.set_paused(False)
+        await world.cycle.steering.set_paused(False, "console:host")
         await world.cycle.settled()
         assert [call.method for call in fake.calls[n_calls:] if call.method == "sendMessage"] == []
 
