@@ -37,6 +37,24 @@ class FeedbackEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewFeedback:
+    """What came in, before anybody judged it."""
+
+    completion_id: int
+    kind: FeedbackKind
+    text: str
+    source_key: str
+    """The same source twice is one event."""
+    mark_key: str | None = None
+    """The message on which the person sees what became of it; None: the answer itself."""
+    is_interaction: bool = False
+    """Typed or tapped in the bot's own commands, buttons and forms."""
+    is_reaction: bool = False
+    is_reason: bool = False
+    """Says why there is a thumbs-down: it goes with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
     """What a feedback event gives the teacher. `teaches` False: kept, but no lesson comes of it."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import Button, Reply
-from claasbot.domain.feedback import REASONS, FeedbackKind, signal_of
+from claasbot.domain.feedback import REASONS, FeedbackKind, NewFeedback, signal_of
 from claasbot.errors import BadInput, NotFound
 from claasbot.services.call import Call, Handler
-from claasbot.services.listening import Feedback, Listening, Noted
+from claasbot.services.listening import Listening, Noted
 from claasbot.storage import conversations
 from claasbot.storage.store import Store
 
@@ -54,7 +54,7 @@ class FeedbackCommands:
         name, _, completion_id = call.argument.partition(":")
         if name not in REASONS:
             raise BadInput(f"The button {call.argument[:40]!r} is not one of mine.")
-        feedback = Feedback(
+        feedback = NewFeedback(
             completion_id=number(completion_id),
             kind="text",
             text=REASONS[name][1],
@@ -69,7 +69,7 @@ class FeedbackCommands:
         return await self._keep(call, answer.completion_id, kind, text)
 
     async def _keep(self, call: Call, completion_id: int, kind: FeedbackKind, text: str) -> Reply:
-        feedback = Feedback(
+        feedback = NewFeedback(
             completion_id=completion_id,
             kind=kind,
             text=text,

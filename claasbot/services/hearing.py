@@ -18,7 +18,7 @@ from claasbot.domain.conversation import (
     Said,
     joined,
 )
-from claasbot.domain.feedback import Reactions
+from claasbot.domain.feedback import NewFeedback, Reactions
 from claasbot.domain.person import Person
 from claasbot.errors import BadInput, ClaasbotError, NotFound, NotYours
 from claasbot.ports import ChatClient
@@ -27,7 +27,7 @@ from claasbot.services.answering import Answering
 from claasbot.services.clock import Clock
 from claasbot.services.commands import Commands
 from claasbot.services.feedback_commands import reaction_reply
-from claasbot.services.listening import Feedback, Listening
+from claasbot.services.listening import Listening
 from claasbot.storage import chats, conversations, inbox, lessons
 from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
@@ -113,7 +113,7 @@ class Hearing:
         completion_id, is_reason = await self._store.run(self._spoken_of, person, said, inbox_id)
         if completion_id is None:
             return
-        feedback = Feedback(
+        feedback = NewFeedback(
             completion_id=completion_id,
             kind="text",
             text=said.text,
@@ -158,7 +158,7 @@ class Hearing:
             if event.removed:
                 reply = await self._listening.withdraw(person, completion_id, kind, event.message_key)
             else:
-                feedback = Feedback(
+                feedback = NewFeedback(
                     completion_id=completion_id,
                     kind=kind,
                     text="",

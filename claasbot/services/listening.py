@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlite_utils import Database
 
 from claasbot.domain.completion import SentCompletion
 from claasbot.domain.conversation import Button, Deleted, Reply
 from claasbot.domain.experience import Trainable, why_not
-from claasbot.domain.feedback import FeedbackKind, checked_text, signal_of
+from claasbot.domain.feedback import FeedbackKind, NewFeedback, checked_text, signal_of
 from claasbot.domain.person import Person
 from claasbot.errors import NotYours
 from claasbot.services.clock import Clock
 from claasbot.services.platform_modes import PlatformModes
 from claasbot.storage import chats, conversations, lessons, outbox, people, versions
 from claasbot.storage.conversations import StoredTurn
-from claasbot.storage.lessons import NewFeedback
 from claasbot.storage.store import Store
 
 _OPPOSITE: dict[FeedbackKind, FeedbackKind] = {"thumbs_up": "thumbs_down", "thumbs_down": "thumbs_up"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
-    """What came in, before anybody judged it."""
-
-    completion_id: int
-    kind: FeedbackKind
-    text: str
-    source_key: str
-    """The same source twice is one event."""
-    mark_key: str | None = None
-    """The message on which the person sees what became of it; None: the answer itself."""
-    is_interaction: bool = False
-    is_reaction: bool = False
-    is_reason: bool = False
-    """Says why there is a thumbs-down: it goes with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +42,7 @@ class Listening:
         self._limits = limits
         self._modes = modes
 
-    async def note(self, person: Person, feedback: Feedback) -> Noted:
+    async def note(self, person: Person, feedback: NewFeedback) -> Noted:
         """Commit feedback and what follows from it. Raises BadInput, NotFound, NotYours."""
         words = checked_text(feedback.kind, feedback.text)
         noted = await self._store.run(self._note, person, feedback, words)
@@ -125,7 +107,7 @@ class Listening:
                 conversations.replace_turn(db, answer["id"], self._clock())
         conversations.replace_turn(db, turn.turn_id, self._clock())
 
-    def _note(self, db: Database, person: Person, feedback: Feedback, text: str) -> Noted:
+    def _note(self, db: Database, person: Person, feedback: NewFeedback, text: str) -> Noted:
         now, kind, completion_id = self._clock(), feedback.kind, feedback.completion_id
         sent = _owned(db, person, completion_id)
         if feedback.is_reaction and (known := lessons.standing_thumb(db, person.person_id, completion_id, kind)):
@@ -134,17 +116,7 @@ class Listening:
         opposite = _OPPOSITE.get(kind)
         if opposite is not None:
             lessons.withdraw_feedback(db, person.person_id, completion_id, opposite, now)
-        new = NewFeedback(
-            person_id=person.person_id,
-            completion_id=completion_id,
-            kind=kind,
-            text=text,
-            source_key=feedback.source_key,
-            mark_key=feedback.mark_key,
-            is_interaction=feedback.is_interaction,
-            is_reason=feedback.is_reason,
-        )
-        event = lessons.add_feedback(db, new, now)
+        event = lessons.add_feedback(db, person.person_id, replace(feedback, text=text), now)
         signal = signal_of(kind, text)
         if not signal.teaches:
             return Noted(
@@ -168,14 +140,14 @@ class Listening:
             reason=reason or signal.reason,
         )
 
-    def _may_ask_why(self, db: Database, sent: SentCompletion, feedback: Feedback) -> bool:
+    def _may_ask_why(self, db: Database, sent: SentCompletion, feedback: NewFeedback) -> bool:
         """A question that the person did not ask for is only put where the answer could teach."""
         if not feedback.is_reaction:
             return True
         consent = people.consent_of(db, sent.person_id, sent.address)
         return consent.allows_learning and chats.room(db, sent.address).learns_from == "everything"
 
-    def _why_not(self, db: Database, sent: SentCompletion, feedback: Feedback) -> str | None:
+    def _why_not(self, db: Database, sent: SentCompletion, feedback: NewFeedback) -> str | None:
         read = conversations.read_by(db, sent.completion_id)
         if any(turn.deleted_at for turn in read):
             return "you deleted a message that the answer had read"

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from claasbot.domain.conversation import ChatAddress
 from claasbot.domain.experience import ExperienceState, moved
-from claasbot.domain.feedback import FeedbackEvent, FeedbackKind
+from claasbot.domain.feedback import FeedbackEvent, FeedbackKind, NewFeedback
 from claasbot.domain.job import Recipe, TrainingResult, result_from_json, result_to_json
 from claasbot.domain.schedule import Waiting
 from claasbot.errors import BadInput, ImpossibleTransition, NotFound, NotYours
@@ -49,33 +49,29 @@ class StoredJob:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewFeedback:
-    """A row of `feedback_event` that is still to be made."""
-
-    person_id: int
-    completion_id: int
-    kind: FeedbackKind
-    text: str
-    source_key: str
-    mark_key: str | None = None
-    is_interaction: bool = False
-    """Typed or tapped in the bot's own commands, buttons and forms."""
-    is_reason: bool = False
-    """Says why there is a thumbs-down: it goes with it."""
-
-
-def add_feedback(db: Database, new: NewFeedback, now: datetime) -> FeedbackEvent:
+def add_feedback(db: Database, person_id: int, new: NewFeedback, now: datetime) -> FeedbackEvent:
     """The same source twice is one event; a reason that came to nothing may be given again."""
     known = one(db, "SELECT * FROM feedback_event WHERE source_key = ?", new.source_key)
     if known is not None and new.is_reason and _came_to_nothing(db, known["id"]):
         change(db, "UPDATE feedback_event SET source_key = source_key || ':' || id WHERE id = ?", known["id"])
     elif known is not None:
         return _feedback(known)
-    feedback_id = insert(db, "feedback_event", **asdict(new), created_at=text_of(now))
+    feedback_id = insert(
+        db,
+        "feedback_event",
+        person_id=person_id,
+        completion_id=new.completion_id,
+        kind=new.kind,
+        text=new.text,
+        source_key=new.source_key,
+        mark_key=new.mark_key,
+        is_interaction=int(new.is_interaction),
+        is_reason=int(new.is_reason),
+        created_at=text_of(now),
+    )
     return FeedbackEvent(
         feedback_id=feedback_id,
-        person_id=new.person_id,
+        person_id=person_id,
         completion_id=new.completion_id,
         kind=new.kind,
         text=new.text,

@@ -16,7 +16,7 @@ import discord
 import pytest
 import simcord
 
-from tests.chat.discord.bridge import Bridge
+from tests.chat.discord.bridge import Bridge, bridged
 from tests.chat.telegram.fake_bot_api import FakeBotApi
 from tests.real.bot_process import BotProcess
 
@@ -44,29 +44,24 @@ async def until(holds: Callable[[], object]) -> None:
 async def platforms(tmp_path: Path, base_model_folder: Path) -> AsyncIterator[Platforms]:
     telegram = FakeBotApi()
     await telegram.start()
-    env = simcord.Env(discord.Client(intents=discord.Intents.all()))
-    await env.start()
-    bridge = Bridge(env, DISCORD_TOKEN)
-    await bridge.start()
-    bot = BotProcess(
-        tmp_path,
-        base_model_folder,
-        CLAASBOT_CHAT__MAX_TOKENS="64",
-        CLAASBOT_CHAT__TEMPERATURE="0",  # the same weights say the same
-        CLAASBOT_ACCESS__MODE="open",
-        CLAASBOT_TELEGRAM_TOKEN=telegram.bot.token,
-        CLAASBOT_TELEGRAM__BASE_URL=telegram.base_url,
-        CLAASBOT_TELEGRAM__BASE_FILE_URL=telegram.base_file_url,
-        CLAASBOT_DISCORD_TOKEN=DISCORD_TOKEN,
-        CLAASBOT_DISCORD__API_BASE=bridge.api_base,
-        CLAASBOT_DISCORD__GATEWAY=bridge.gateway,
-        CLAASBOT_DISCORD__LEARNING="full",
-    )
-    await asyncio.to_thread(bot.start)
-    yield Platforms(telegram=telegram, env=env, bridge=bridge, bot=bot)
-    await asyncio.to_thread(bot.stop)
-    await bridge.stop()
-    await env.shutdown()
+    async with bridged(DISCORD_TOKEN) as bridge:
+        bot = BotProcess(
+            tmp_path,
+            base_model_folder,
+            CLAASBOT_CHAT__MAX_TOKENS="64",
+            CLAASBOT_CHAT__TEMPERATURE="0",  # the same weights say the same
+            CLAASBOT_ACCESS__MODE="open",
+            CLAASBOT_TELEGRAM_TOKEN=telegram.bot.token,
+            CLAASBOT_TELEGRAM__BASE_URL=telegram.base_url,
+            CLAASBOT_TELEGRAM__BASE_FILE_URL=telegram.base_file_url,
+            CLAASBOT_DISCORD_TOKEN=DISCORD_TOKEN,
+            CLAASBOT_DISCORD__API_BASE=bridge.api_base,
+            CLAASBOT_DISCORD__GATEWAY=bridge.gateway,
+            CLAASBOT_DISCORD__LEARNING="full",
+        )
+        await asyncio.to_thread(bot.start)
+        yield Platforms(telegram=telegram, env=bridge.env, bridge=bridge, bot=bot)
+        await asyncio.to_thread(bot.stop)
     await telegram.stop()
     telegram.check()
 

@@ -8,10 +8,10 @@ from sqlite_utils import Database
 
 from claasbot.domain.completion import Completion, Sampling, SentCompletion
 from claasbot.domain.conversation import ChatAddress, Message, Part
+from claasbot.domain.feedback import NewFeedback
 from claasbot.domain.job import ExperienceScore, Recipe, StepMetrics, TrainingResult
 from claasbot.storage import conversations, lessons, people, versions
 from claasbot.storage.conversations import NewTurn
-from claasbot.storage.lessons import NewFeedback
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADDRESS = ChatAddress(platform="playground", bot_account="main", chat="main")
@@ -49,10 +49,8 @@ def learned(db: Database, text: str, *, verdict: tuple[str, ...] = ()) -> None:
     )
     sent = conversations.add_completion(db, _sent(person.person_id, conversation, text), None, AT)
     conversations.set_message_keys(db, sent.completion_id, (str(sent.completion_id),))
-    new = NewFeedback(
-        person_id=person.person_id, completion_id=sent.completion_id, kind="text", text=text, source_key="source"
-    )
-    event = lessons.add_feedback(db, new, AT)
+    new = NewFeedback(completion_id=sent.completion_id, kind="text", text=text, source_key="source")
+    event = lessons.add_feedback(db, person.person_id, new, AT)
     experience = lessons.add_experience(db, event, AT)
     lessons.move(db, experience.experience_id, "queued", text, AT)
     n = versions.next_n(db, person.person_id)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -208,3 +209,16 @@ async def _body(request: web.Request) -> tuple[Any, list[Any]]:
         else:
             files.append(SimpleNamespace(filename=part.filename, fp=io.BytesIO(content), description=None))
     return parse_form(form, files)
+
+
+@asynccontextmanager
+async def bridged(token: str) -> AsyncIterator[Bridge]:
+    """An empty platform that takes this token; an error that it met at the end fails whoever used it."""
+    env = simcord.Env(discord.Client(intents=discord.Intents.all()))
+    await env.start()
+    bridge = Bridge(env, token)
+    await bridge.start()
+    yield bridge
+    await bridge.stop()
+    await env.shutdown()
+    env.raise_errors()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import simcord
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
 
 from claasbot.chat.discord.client import DiscordChat
 from claasbot.chat.discord.pace import Pace
 from claasbot.domain.conversation import ChatAddress, ChatEvent
 from claasbot.errors import StoreError
+
+from .bridge import Bridge, bridged
 
 TOKEN = base64.urlsafe_b64encode(b"4242").decode().rstrip("=") + ".not.real"
 COMMANDS = {
@@ -101,6 +105,15 @@ class World:
 
     async def restart(self) -> None:
         await self.env.restart_bot(self.chat.connect(self.bot.accept))
+
+
+@pytest.fixture
+async def bridge(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bridge]:
+    """The platform behind real sockets. A client that is pointed at it points the whole process there: put back."""
+    monkeypatch.setattr(Route, "BASE", Route.BASE)
+    monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", DiscordWebSocket.DEFAULT_GATEWAY)
+    async with bridged(TOKEN) as bridge:
+        yield bridge
 
 
 @pytest.fixture

@@ -10,9 +10,6 @@ from pathlib import Path
 
 import discord
 import pytest
-import simcord
-from discord.gateway import DiscordWebSocket
-from discord.http import Route
 
 from claasbot.chat.discord.client import DiscordChat
 from claasbot.chat.discord.delivery import insist
@@ -72,19 +69,10 @@ class Line:
 
 
 @pytest.fixture
-async def line(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Line]:
-    monkeypatch.setattr(Route, "BASE", Route.BASE)  # put back afterwards
-    monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", DiscordWebSocket.DEFAULT_GATEWAY)
-    env = simcord.Env(discord.Client(intents=discord.Intents.all()))
-    await env.start()
-    bridge = Bridge(env, TOKEN)
-    await bridge.start()
+async def line(bridge: Bridge) -> AsyncIterator[Line]:
     line = Line(bridge)
     yield line
     await line.hang_up()
-    await bridge.stop()
-    await env.shutdown()
-    env.raise_errors()
 
 
 def is_ok(chat: DiscordChat) -> bool:

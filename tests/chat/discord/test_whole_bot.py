@@ -11,8 +11,6 @@ from pathlib import Path
 import discord
 import pytest
 import simcord
-from discord.gateway import DiscordWebSocket
-from discord.http import Route
 
 from claasbot.app import platforms
 from claasbot.data_folder import DataFolder
@@ -102,20 +100,11 @@ class Server:
 
 
 @pytest.fixture
-async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Server]:
-    monkeypatch.setattr(Route, "BASE", Route.BASE)  # put back afterwards
-    monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", DiscordWebSocket.DEFAULT_GATEWAY)
-    env = simcord.Env(discord.Client(intents=discord.Intents.all()))
-    await env.start()
-    bridge = Bridge(env, TOKEN)
-    await bridge.start()
+async def server(bridge: Bridge, tmp_path: Path) -> AsyncIterator[Server]:
     store = Store(None)
     await store.open()
     yield Server(bridge, tmp_path, store)
     await store.close()
-    await bridge.stop()
-    await env.shutdown()
-    env.raise_errors()
 
 
 async def test_from_a_message_to_a_lesson_and_back(server: Server):

@@ -94,6 +94,12 @@ async def agreed(bot: Bot, person, chat: Chat) -> Message:
     return answer
 
 
+async def tell_why(bot: Bot, person, chat: Chat) -> None:
+    """The bot asks what was wrong, and the person taps a reason."""
+    why = await bot.fake.until(lambda: next(iter(says(chat, "What was wrong?")), None))
+    person.press(why, "Too long")
+
+
 async def test_the_app_makes_the_client_of_each_token(bot, fake, ada):
     settings = Settings(
         access={"mode": "open"},
@@ -112,8 +118,7 @@ async def test_from_a_message_to_a_lesson_and_back(bot, fake, ada):
         answer = await agreed(bot, ada, chat)
         assert answer.buttons == ["👍", "👎", "↻"]
         ada.react(answer, "👎")
-        why = await fake.until(lambda: next(iter(says(chat, "What was wrong?")), None))
-        ada.press(why, "Too long")
+        await tell_why(bot, ada, chat)
         await fake.until(lambda: answer.reactions_of(fake.bot) == ["🤓"])
         learned = await fake.until(lambda: next(iter(says(chat, "Learned")), None))
         assert learned.buttons == ["See difference", "Undo"]
@@ -143,8 +148,7 @@ async def test_a_reaction_taken_back_takes_the_mark_along(bot, fake, ada):
         answer = await agreed(bot, ada, chat)
         await world.cycle.steering.set_paused(True, "console:host")
         ada.react(answer, "👎")
-        why = await fake.until(lambda: next(iter(says(chat, "What was wrong?")), None))
-        ada.press(why, "Too long")
+        await tell_why(bot, ada, chat)
         await fake.until(lambda: answer.reactions_of(fake.bot) == ["👀"])
         ada.unreact(answer)
         await fake.until(lambda: answer.reactions_of(fake.bot) == [])
@@ -313,8 +317,7 @@ async def test_a_person_who_blocks_the_bot_hears_nothing_more(bot, fake, ada):
         answer = await agreed(bot, ada, chat)
         await world.cycle.steering.set_paused(True, "console:host")
         ada.press(answer, "👎")
-        why = await fake.until(lambda: next(iter(says(chat, "What was wrong?")), None))
-        ada.press(why, "Too long")
+        await tell_why(bot, ada, chat)
         await fake.until(lambda: answer.reactions_of(fake.bot) == ["👀"])
         ada.block(chat)
         await fake.all_read()
