@@ -47,7 +47,7 @@ from claasbot.services.exchanges import ChatRules
 from claasbot.services.health import Light
 from claasbot.services.learning import LessonRules
 from claasbot.settings import DiscordSettings, Settings, TelegramSettings, WebSettings
-from claasbot.storage import conversations
+from claasbot.storage import completions
 from claasbot.storage.store import Store
 from claasbot.web.parts import Webhook, WebParts
 from claasbot.web.playground import Playground
@@ -420,7 +420,7 @@ def _discord(token: str, settings: DiscordSettings, data: DataFolder, store: Sto
         commands=HELP | ADMIN_HELP,
         with_argument=WITH_ARGUMENT,
         synced_path=data.root / f"discord-commands-{account}",
-        recent_messages=partial(store.run, conversations.recent_messages, "discord", account),
+        recent_messages=partial(store.run, completions.recent_messages, "discord", account),
         message_content=settings.message_content,
         api_base=settings.api_base or None,
         gateway=settings.gateway or None,
@@ -429,7 +429,7 @@ def _discord(token: str, settings: DiscordSettings, data: DataFolder, store: Sto
 
 def chat_of_message(store: Store, account: str) -> Callable[[str, str], Awaitable[str | None]]:
     async def found(chat: str, message_key: str) -> str | None:
-        return await store.run(conversations.chat_of_message, "telegram", account, chat, message_key)
+        return await store.run(completions.chat_of_message, "telegram", account, chat, message_key)
 
     return found
 

@@ -24,7 +24,7 @@ from claasbot.ports import InferenceServer
 from claasbot.services.clock import utc_now
 from claasbot.services.exchanges import ChatRules
 from claasbot.services.serving import Serving
-from claasbot.storage import conversations, people
+from claasbot.storage import completions, people
 from claasbot.storage.store import Store
 
 ARMS: tuple[Arm, ...] = ("preference", "no_learning", "neutral")
@@ -46,7 +46,7 @@ class Stack:
 
     async def sent(self, reply: Reply) -> SentCompletion:
         """The evidence behind an answer. Raises NotFound for a notice."""
-        return await self.store.run(conversations.completion, reply.completion_id or 0)
+        return await self.store.run(completions.completion, reply.completion_id or 0)
 
 
 @dataclass(slots=True, kw_only=True)

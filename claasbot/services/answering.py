@@ -32,7 +32,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.exchanges import ChatRules, Exchange, Exchanges
 from claasbot.services.fitting import fitting
 from claasbot.services.serving import Policy, Serving
-from claasbot.storage import conversations, people
+from claasbot.storage import completions, conversations, people
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Answering:
         self, client: ChatClient, event: Said | Edited, inbox_id: int, begin: Callable[[Database], Exchange | None]
     ) -> None:
         """Complete and show; what a crash interrupted is taken up where it stopped."""
-        sent = await self._store.run(conversations.completion_of_update, inbox_id)
+        sent = await self._store.run(completions.completion_of_update, inbox_id)
         if sent is None:
             exchange = await self._store.run(begin)
             if exchange is None:
@@ -122,7 +122,7 @@ class Answering:
         inbox_id: int,
     ) -> None:
         """Another answer to the last message; the first one is kept. Raises NotFound, NotYours, BadInput."""
-        sent = await self._store.run(conversations.completion_of_update, inbox_id)
+        sent = await self._store.run(completions.completion_of_update, inbox_id)
         if sent is not None:  # completed before a crash, and perhaps not shown
             if sent.message_key is None:
                 await self._show(await client.open_reply(address, reply_to), sent, fell_back=False)
@@ -232,7 +232,7 @@ class Answering:
             person = people.known_person(db, exchange.person.person_id)
             if person is None or person.is_blocked:
                 raise BadInput("Your accounts were joined or deleted while I wrote: please say that again.")
-            return conversations.add_completion(db, sent, exchange.inbox_id, self._clock())
+            return completions.add_completion(db, sent, exchange.inbox_id, self._clock())
 
         return await self._store.run(unit)
 
@@ -256,7 +256,7 @@ class Answering:
                 data={"finish_reason": sent.completion.finish_reason, "fell_back": fell_back},
             )
         )
-        await self._store.run(conversations.set_message_keys, sent.completion_id, keys)
+        await self._store.run(completions.set_message_keys, sent.completion_id, keys)
 
 
 def _begins_to_repeat(text: str, turns: tuple[Turn, ...]) -> bool:

@@ -20,7 +20,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.erasing import Erasing
 from claasbot.services.feedback_commands import number
 from claasbot.services.promoting import Promoting
-from claasbot.storage import accounts, conversations, lessons, outbox, people, switches, versions
+from claasbot.storage import accounts, completions, conversations, lessons, outbox, people, switches, versions
 from claasbot.storage.rows import Row
 from claasbot.storage.store import Store
 
@@ -201,7 +201,7 @@ class Commands:
             n_queued = len(lessons.queued(db, call.person.person_id, 100))
             that = ""
             if call.event.message_key is not None:
-                sent = conversations.completion_at(db, call.address, call.event.message_key)
+                sent = completions.completion_at(db, call.address, call.event.message_key)
                 that = f"That answer came from {sent.version_name}. "
             return (
                 f"{that}{'The base model' if current is None else current.name} answers you. "

@@ -13,7 +13,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.comparing import Compared, Comparing
 from claasbot.services.exchanges import Exchanges, may_use_adapter
 from claasbot.services.feedback_commands import number
-from claasbot.storage import chats, comparisons, conversations
+from claasbot.storage import chats, comparisons, completions
 from claasbot.storage.comparisons import Comparison
 from claasbot.storage.store import Store
 
@@ -81,7 +81,7 @@ class CompareCommands:
     async def _question(self, call: Call) -> str:
         if call.argument and isinstance(call.event, Commanded):
             return call.argument
-        last = await self._store.run(conversations.last_completion, call.person.person_id, call.address)
+        last = await self._store.run(completions.last_completion, call.person.person_id, call.address)
         if last is None:
             raise NotFound("There is no question to compare on in this conversation yet: /compare What is rain?")
         return last.messages[-1].content

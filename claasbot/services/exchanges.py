@@ -16,7 +16,7 @@ from claasbot.domain.person import Person
 from claasbot.domain.room import Room
 from claasbot.errors import BadInput, NotFound, NotYours
 from claasbot.services.clock import Clock
-from claasbot.storage import chats, conversations, inbox, people
+from claasbot.storage import chats, completions, conversations, inbox, people
 from claasbot.storage.conversations import NewTurn
 
 
@@ -129,9 +129,9 @@ class Exchanges:
         db: Database,
     ) -> Exchange:  # fmt: skip
         """Another answer to the last message; `message_key` says which answer was meant. Raises NotFound, NotYours."""
-        last = conversations.last_completion(db, person.person_id, address)
+        last = completions.last_completion(db, person.person_id, address)
         if message_key is not None:
-            meant = conversations.completion_at(db, address, message_key)
+            meant = completions.completion_at(db, address, message_key)
             if meant.person_id != person.person_id:
                 raise NotYours("That answer was given to somebody else: only the person who asked gets another.")
             if last is None or meant.completion_id != last.completion_id:
@@ -139,7 +139,7 @@ class Exchanges:
         if last is None:
             raise NotFound("There is no answer to retry in this conversation yet.")
         self.refuse_too_many(db, person)
-        turn_id = conversations.turn_of_completion(db, last.completion_id)
+        turn_id = completions.turn_of_completion(db, last.completion_id)
         talk = Talk(
             conversation_id=last.conversation_id,
             turns=conversations.turns(db, last.conversation_id, before=turn_id),
@@ -163,7 +163,7 @@ class Exchanges:
     def refuse_too_many(self, db: Database, person: Person) -> None:
         """Raises BadInput when the person had as many answers as the host gives."""
         most = self._rules.answers_per_day
-        if most and conversations.n_answers_since(db, person.person_id, self._clock() - timedelta(days=1)) >= most:
+        if most and completions.n_answers_since(db, person.person_id, self._clock() - timedelta(days=1)) >= most:
             raise BadInput(
                 f"You had {most:,} answers in the last 24 hours, as many as the host gives. Come back later."
             )

@@ -8,7 +8,7 @@ from claasbot.domain.feedback import REASONS, FeedbackKind, NewFeedback, signal_
 from claasbot.errors import BadInput, NotFound
 from claasbot.services.call import Call, Handler
 from claasbot.services.listening import Listening, Noted
-from claasbot.storage import conversations
+from claasbot.storage import completions
 from claasbot.storage.store import Store
 
 _KEPT_UP = "Noted: I keep it up. There is nothing to change, so nothing is trained."
@@ -81,8 +81,8 @@ class FeedbackCommands:
     async def _meant(self, call: Call) -> SentCompletion:
         """The answer that the command is about: the one it replies to, or the last one. Raises NotFound."""
         if call.event.message_key is not None:
-            return await self._store.run(conversations.completion_at, call.address, call.event.message_key)
-        last = await self._store.run(conversations.last_completion, call.person.person_id, call.address)
+            return await self._store.run(completions.completion_at, call.address, call.event.message_key)
+        last = await self._store.run(completions.last_completion, call.person.person_id, call.address)
         if last is None:
             raise NotFound("There is no answer to judge in this conversation yet. Say something first.")
         return last

@@ -28,7 +28,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.commands import Commands
 from claasbot.services.feedback_commands import reaction_reply
 from claasbot.services.listening import Listening
-from claasbot.storage import chats, conversations, inbox, lessons
+from claasbot.storage import chats, completions, conversations, inbox, lessons
 from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
 
@@ -140,7 +140,7 @@ class Hearing:
         if said.reply_to is not None:
             turn = conversations.turn_at(db, person.person_id, said.address, said.reply_to)
             return None if turn is None else turn["completion_id"], False
-        last = conversations.last_completion(db, person.person_id, said.address)
+        last = completions.last_completion(db, person.person_id, said.address)
         return None if last is None else last.completion_id, False
 
     async def _react(self, client: ChatClient, person: Person, event: Reacted, *, is_late: bool) -> None:
@@ -173,7 +173,7 @@ class Hearing:
             await client.send(event.address, reply, event.message_key)
 
     async def _completion_at(self, event: Reacted) -> int:
-        sent = await self._store.run(conversations.completion_at, event.address, event.message_key)
+        sent = await self._store.run(completions.completion_at, event.address, event.message_key)
         return sent.completion_id
 
 

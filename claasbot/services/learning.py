@@ -32,7 +32,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.handover import Handover
 from claasbot.services.platform_modes import PlatformModes
 from claasbot.services.stage import keep_doing
-from claasbot.storage import conversations, lessons, outbox, people, switches, versions
+from claasbot.storage import completions, lessons, outbox, people, switches, versions
 from claasbot.storage.lessons import StoredExperience, StoredJob
 from claasbot.storage.store import Store
 
@@ -170,7 +170,7 @@ class Learning:
         batch: list[StoredExperience] = []
         template: tuple[str, dict[str, object]] | None = None
         for experience in lessons.queued(db, person_id, self._rules.max_experiences):
-            sent = conversations.completion(db, experience.completion_id)
+            sent = completions.completion(db, experience.completion_id)
             not_here = self._why_not_here(db, experience)
             if not people.consent_of(db, person_id, experience.address).allows_learning:
                 lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
@@ -295,11 +295,11 @@ class Learning:
         parent = None if stored.parent_version_id is None else versions.version(db, stored.parent_version_id)
         learned = lessons.consumed(db, stored.person_id, max(self._rules.max_standing, self._rules.n_earlier))
         standing = _standing(learned[: self._rules.max_standing], stored.recipe)
-        first = conversations.completion(db, leased[0].completion_id)
+        first = completions.completion(db, leased[0].completion_id)
         earlier = [
             row
             for row in learned[: self._rules.n_earlier]
-            if conversations.completion(db, row.completion_id).base_revision == first.base_revision
+            if completions.completion(db, row.completion_id).base_revision == first.base_revision
         ]
         name = version_name(stored.person_id, stored.version_n)
         return TrainingJob(
@@ -335,7 +335,7 @@ def _standing(learned: list[StoredExperience], recipe: Recipe) -> tuple[str, ...
 
 
 def _experience(db: Database, row: StoredExperience, standing: tuple[str, ...]) -> JobExperience:
-    sent = conversations.completion(db, row.completion_id)
+    sent = completions.completion(db, row.completion_id)
     signal = signal_of(row.feedback.kind, row.feedback.text)
     return JobExperience(
         experience_id=row.experience_id,

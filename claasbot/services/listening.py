@@ -14,7 +14,7 @@ from claasbot.domain.person import Person
 from claasbot.errors import NotYours
 from claasbot.services.clock import Clock
 from claasbot.services.platform_modes import PlatformModes
-from claasbot.storage import chats, conversations, lessons, outbox, people, versions
+from claasbot.storage import chats, completions, conversations, lessons, outbox, people, versions
 from claasbot.storage.conversations import StoredTurn
 from claasbot.storage.store import Store
 
@@ -148,7 +148,7 @@ class Listening:
         return consent.allows_learning and chats.room(db, sent.address).learns_from == "everything"
 
     def _why_not(self, db: Database, sent: SentCompletion, feedback: NewFeedback) -> str | None:
-        read = conversations.read_by(db, sent.completion_id)
+        read = completions.read_by(db, sent.completion_id)
         if any(turn.deleted_at for turn in read):
             return "you deleted a message that the answer had read"
         if any(turn.is_forwarded for turn in read):
@@ -168,7 +168,7 @@ class Listening:
 
 
 def _owned(db: Database, person: Person, completion_id: int) -> SentCompletion:
-    sent = conversations.completion(db, completion_id)
+    sent = completions.completion(db, completion_id)
     if sent.person_id != person.person_id:
         raise NotYours("That answer was given to somebody else: only the person who asked can teach from it.")
     return sent

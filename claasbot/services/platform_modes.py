@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sqlite_utils import Database
 
 from claasbot.domain.experience import LearningMode, why_not_on_platform
-from claasbot.storage import conversations
+from claasbot.storage import completions
 
 
 class PlatformModes:
@@ -24,5 +24,5 @@ class PlatformModes:
         `is_interaction`: of the feedback. The question counts too, as it was when the answer was given.
         """
         mode = self._modes.get(platform, "full")
-        read = conversations.read_by(db, completion_id) if mode == "interactions" else ()
+        read = completions.read_by(db, completion_id) if mode == "interactions" else ()
         return why_not_on_platform(mode, is_interaction=is_interaction and all(turn.is_interaction for turn in read))

@@ -31,7 +31,7 @@ from claasbot.services.platform_modes import PlatformModes
 from claasbot.services.sampling import sample
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
-from claasbot.storage import conversations, lessons, outbox, people, versions
+from claasbot.storage import completions, lessons, outbox, people, versions
 from claasbot.storage.lessons import StoredExperience, StoredJob
 from claasbot.storage.store import Store
 
@@ -129,7 +129,7 @@ class Promoting:
     async def _canary(self, job: StoredJob, version: AdapterVersion, result: TrainingResult) -> Canary:
         """What is served under the new name, beside what the trainer says of the new and the parent weights."""
         rows = await self._store.run(lessons.of_job, job.job_id)
-        sent = [await self._store.run(conversations.completion, row.completion_id) for row in rows]
+        sent = [await self._store.run(completions.completion, row.completion_id) for row in rows]
         served, checksum_matches, (*samples, explanation) = await asyncio.gather(
             asyncio.gather(*(self._served(version, one) for one in sent)),
             self._checksum_matches(version),

@@ -28,7 +28,7 @@ from claasbot.services.admin_commands import HELP as ADMIN_HELP
 from claasbot.services.clock import utc_now
 from claasbot.services.commands import HELP
 from claasbot.settings import AccessSettings, LearningSettings, Settings
-from claasbot.storage import conversations
+from claasbot.storage import completions
 from claasbot.storage.rows import rows
 from claasbot.storage.store import Store
 from tests.chat.telegram.fake_bot_api import FakeBotApi
@@ -293,7 +293,7 @@ def _client(fake: FakeBotApi, clocks: Clocks, store: Store) -> TelegramChat:
     account = fake.bot.token.partition(":")[0]
 
     async def chat_of_message(chat: str, message_key: str) -> str | None:
-        return await store.run(conversations.chat_of_message, "telegram", account, chat, message_key)
+        return await store.run(completions.chat_of_message, "telegram", account, chat, message_key)
 
     return TelegramChat(
         TelegramRules(token=fake.bot.token, base_url=fake.base_url, base_file_url=fake.base_file_url),

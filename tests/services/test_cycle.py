@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from claasbot.domain.conversation import Commanded, Deleted
-from claasbot.storage import conversations, lessons, people, versions
+from claasbot.storage import completions, lessons, people, versions
 from claasbot.storage.rows import insert, one, rows
 
 
@@ -21,7 +21,7 @@ async def test_one_piece_of_feedback_makes_the_next_answer_come_from_a_new_versi
 async def test_what_was_sampled_is_what_is_trained(world):
     await world.taught()
     job = world.engine.seen.ran[0]
-    sent = await world.store.run(conversations.completion, 1)
+    sent = await world.store.run(completions.completion, 1)
     trained = job.experiences[0]
     assert trained.prompt_ids == sent.completion.prompt_ids
     assert trained.token_ids == sent.completion.token_ids

@@ -8,7 +8,7 @@ import pytest
 
 from claasbot.domain.conversation import Commanded, Reacted, Reply, Said
 from claasbot.settings import Settings
-from claasbot.storage import conversations, lessons, versions
+from claasbot.storage import completions, lessons, versions
 from claasbot.storage.rows import one, rows
 from tests.services.world import World, running_world
 
@@ -119,7 +119,7 @@ async def test_a_reaction_before_the_answer_is_finished_is_kept(world):
 
 async def test_a_reaction_on_any_part_of_a_split_answer_counts(world):
     answer = await answered(world)
-    await world.store.run(conversations.set_message_keys, answer.completion_id, ("part-1", "part-2"))
+    await world.store.run(completions.set_message_keys, answer.completion_id, ("part-1", "part-2"))
     await world.chat.react("ada", "part-1", "👍")
     await world.cycle.settled()
     assert [row[0] for row in await feedback(world)] == ["thumbs_up"]

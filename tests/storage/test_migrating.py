@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlite_utils import Database
 
-from claasbot.storage import conversations, erasure, inbox, lessons, outbox
+from claasbot.storage import completions, erasure, inbox, lessons, outbox
 from claasbot.storage.rows import insert, rows
 from claasbot.storage.schema import migrations
 from claasbot.storage.store import Store
@@ -73,7 +73,7 @@ async def test_what_waited_before_the_migration_still_waits(store):
     assert (notice.kind, notice.message_key, notice.is_marked) == ("noted", "7", False)
     (waiting,) = await store.run(lessons.queued, 1, 10)
     assert (waiting.feedback.text, waiting.is_interaction) == ("no", False)
-    sent = await store.run(conversations.completion_at, address, "7")
+    sent = await store.run(completions.completion_at, address, "7")
     assert sent.completion_id == 1
 
 

@@ -10,7 +10,7 @@ from claasbot.domain.completion import Completion, Sampling, SentCompletion
 from claasbot.domain.conversation import ChatAddress, Message, Part
 from claasbot.domain.feedback import NewFeedback
 from claasbot.domain.job import ExperienceScore, Recipe, StepMetrics, TrainingResult
-from claasbot.storage import conversations, lessons, people, versions
+from claasbot.storage import completions, conversations, lessons, people, versions
 from claasbot.storage.conversations import NewTurn
 
 AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -47,8 +47,8 @@ def learned(db: Database, text: str, *, verdict: tuple[str, ...] = ()) -> None:
     conversations.add_user_turn(
         db, conversation, NewTurn(parts=(Part(text=text),), inbox_id=None, message_key=None), AT
     )
-    sent = conversations.add_completion(db, _sent(person.person_id, conversation, text), None, AT)
-    conversations.set_message_keys(db, sent.completion_id, (str(sent.completion_id),))
+    sent = completions.add_completion(db, _sent(person.person_id, conversation, text), None, AT)
+    completions.set_message_keys(db, sent.completion_id, (str(sent.completion_id),))
     new = NewFeedback(completion_id=sent.completion_id, kind="text", text=text, source_key="source")
     event = lessons.add_feedback(db, person.person_id, new, AT)
     experience = lessons.add_experience(db, event, AT)
