@@ -14,7 +14,7 @@ ifeq ($(filter cpu gpu,$(ACCELERATOR)),)
 $(error CLAASBOT_ACCELERATOR is "$(ACCELERATOR)", expected cpu or gpu)
 endif
 
-.PHONY: help install tools model run demo check test test-unit test-real load chromium lock clean
+.PHONY: help install tools model run demo check test test-unit test-real load faults mutants chromium lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ test-real: tools chromium model ## Run the tests with a real server and a real m
 load: tools ## Print how a simulated Telegram is served: 200 chats at once, then a day in fast-forward
 	$(BIN)/python -m tests.chat.load
 	$(BIN)/python -m tests.chat.soak
+
+faults: tools model ## Kill, fill, cut and corrupt: the fault suite at its full figures; ends with one JSON line of totals
+	FAULTS=full $(BIN)/python -m pytest tests/faults tests/real/test_faults.py -q
+
+mutants: tools ## Break one line at a time: a named test must notice each
+	$(BIN)/python -m tests.mutants
 
 model: install ## Prepare the embedded base model
 	$(BIN)/python -m claasbot.training.prepare --to $(DATA)/models/SmolLM2-135M-Instruct

@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
-from claasbot.errors import StoreError
+from claasbot.domain.job import Recipe
+from claasbot.errors import NotFound, StoreError
+from claasbot.storage import lessons, versions
 from claasbot.storage.rows import insert, one, rows
 from claasbot.storage.store import Store
+from tests.storage.conftest import NOW
 
 
 async def test_a_unit_that_fails_leaves_no_trace(store):
@@ -98,3 +101,20 @@ async def test_what_is_committed_survives_kill_9(tmp_path):
     await store.open()
     assert [row["display_name"] for row in await store.run(rows, "SELECT * FROM person")] == ["kept"]
     await store.close()
+
+
+async def test_a_pointer_never_names_somebody_elses_version(store):
+    def unit(db):
+        ada, bob = (insert(db, "person", display_name=name, created_at="t") for name in ("ada", "bob"))
+        lessons.add_job(
+            db, job_id="j", person_id=bob, version_n=1, parent_version_id=None,
+            recipe=Recipe(), reason="", experience_ids=(), now=NOW,
+        )  # fmt: skip
+        theirs = versions.add_candidate(
+            db, person_id=bob, n=1, parent_id=None, job_id="j",
+            folder="adapters/p2/v1", weights_sha256="0", base_revision="b", now=NOW,
+        )  # fmt: skip
+        versions.point_to(db, ada, theirs.version_id)
+
+    with pytest.raises(NotFound, match="not one of p1's"):
+        await store.run(unit)
