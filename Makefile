@@ -14,7 +14,7 @@ ifeq ($(filter cpu gpu,$(ACCELERATOR)),)
 $(error CLAASBOT_ACCELERATOR is "$(ACCELERATOR)", expected cpu or gpu)
 endif
 
-.PHONY: help install tools model run demo check test test-unit test-real load faults mutants chromium lock clean
+.PHONY: help install tools model run demo check test test-unit test-real load faults mutants chromium lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -60,6 +60,17 @@ model: install ## Prepare the embedded base model
 lock: ## Resolve requirements/*.lock anew (needs PyPI)
 	$(MAKE) --no-print-directory $(BIN)/python
 	$(BIN)/python requirements/lock.py
+
+audit: ## Ask for known advisories against what the locks pin (needs PyPI)
+	@$(MAKE) --no-print-directory $(BIN)/python
+	$(BIN)/python requirements/audit.py
+
+sbom: tools ## Write what a CPU and a GPU installation are made of as CycloneDX into dist/
+	@mkdir -p dist
+	for lock in cpu gpu; do \
+		$(BIN)/cyclonedx-py requirements requirements/$$lock.lock --pyproject pyproject.toml --output-reproducible \
+			-o dist/claasbot-$$lock.cdx.json; \
+	done
 
 clean: ## Remove .venv, caches and builds; keeps data/var, which holds people's conversations
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
