@@ -53,6 +53,7 @@ from claasbot.web.parts import Webhook, WebParts
 from claasbot.web.playground import Playground
 from claasbot.web.server import WebServer, check_web_port
 from claasbot.web.sign_in import new_sign_in_link
+from claasbot.web.tls import refuse_plain_http, server_context
 
 if TYPE_CHECKING:
     from claasbot.chat.discord.client import DiscordChat
@@ -128,6 +129,7 @@ async def running(settings: Settings, say: Say, *, extra_clients: tuple[ChatClie
             host=settings.web.host,
             port=settings.web.port,
             socket_path=data.socket,
+            tls=server_context(settings.web.certificate, settings.web.certificate_key),
         )
         await web.start()
         stack.push_async_callback(web.stop)
@@ -167,6 +169,8 @@ def _check_early(settings: Settings) -> None:
         if one.troubles:
             raise SettingsError(one.troubles[0])
     check_web_port(settings.web.host, settings.web.port)
+    if server_context(settings.web.certificate, settings.web.certificate_key) is None:
+        refuse_plain_http(settings.web.host, is_allowed=settings.web.allow_plain_http)
     if not settings.server.url:
         check_port(settings.server.port)
 

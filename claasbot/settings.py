@@ -157,6 +157,11 @@ class WebSettings(_Section):
     host_names: tuple[str, ...] = Field(
         (), description="Names, besides localhost and IPs, under which browsers reach it"
     )
+    certificate: str = Field("", description="PEM file with the certificate chain: the dashboard then speaks https")
+    certificate_key: str = Field("", description="PEM file with its private key")
+    allow_plain_http: bool = Field(
+        False, description="Listen beyond this machine without TLS: only where a proxy in front speaks https"
+    )
 
 
 class AccessSettings(_Section):

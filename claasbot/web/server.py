@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,11 +73,20 @@ async def _end_streams(app: web.Application) -> None:
 class WebServer:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, parts: WebParts, *, host: str, port: int, socket_path: Path | None = None) -> None:
-        """Port 0 takes any free one; without `socket_path` there is no terminal."""
+    def __init__(
+        self,
+        parts: WebParts,
+        *,
+        host: str,
+        port: int,
+        socket_path: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Port 0 takes any free one; without `socket_path` there is no terminal, without `tls` it speaks plain http."""
         self._host = host
         self._port = port
         self._socket_path = socket_path
+        self._tls = tls
         self._runner = web.AppRunner(
             make_app(parts, lambda: self.url), access_log=None, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
         )
@@ -85,7 +95,8 @@ class WebServer:
     def url(self) -> str:
         """For people on this machine."""
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host  # noqa: S104 - compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     async def start(self) -> None:
         """Raises PortInUse, or SettingsError for an address that cannot be listened on."""
@@ -105,7 +116,7 @@ class WebServer:
 
     async def _listen(self) -> None:
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
         except OSError as error:
             raise _cannot_listen(self._host, self._port, error) from error
         if self._port == 0:
