@@ -47,8 +47,17 @@ def stage(folder: Path) -> Path:
     staged = folder.with_name(f".{folder.name}.staged")
     if staged.exists():
         shutil.rmtree(staged)
-    staged.mkdir(parents=True)
+    _make(staged.parent)
+    staged.mkdir()
     return staged
+
+
+def _make(folder: Path) -> None:
+    """A folder whose name, and those of its parents, are on the disk: else power loss takes what is in it too."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync(folder.parent)
 
 
 def seal(staged: Path, folder: Path, *, version_name: str, parent: str, job_id: str, base_revision: str) -> Manifest:
@@ -73,9 +82,18 @@ def seal(staged: Path, folder: Path, *, version_name: str, parent: str, job_id: 
     fsync(staged)
     if folder.exists():
         return _same_or_refuse(staged, folder, manifest)
-    staged.rename(folder)
-    fsync(folder.parent)
+    _put(staged, folder)
     return manifest
+
+
+def _put(staged: Path, folder: Path) -> None:
+    """Rename, and be sure of it. A name that may not outlive the power is taken back: the next attempt begins anew."""
+    staged.rename(folder)
+    try:
+        fsync(folder.parent)
+    except OSError:
+        folder.rename(staged)
+        raise
 
 
 def _same_or_refuse(staged: Path, folder: Path, manifest: Manifest) -> Manifest:
@@ -83,6 +101,7 @@ def _same_or_refuse(staged: Path, folder: Path, manifest: Manifest) -> Manifest:
     if there != manifest:
         raise AdapterDamaged(f"{folder} already holds another {there.version_name!r}; versions are never overwritten")
     shutil.rmtree(staged)
+    fsync(folder.parent)  # it may have been renamed by a process that was killed before it was sure
     return there
 
 
@@ -98,6 +117,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def verify(folder: Path) -> Manifest:
     """The manifest of a folder whose every file hashes to what the manifest says."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink() or not path.is_file():  # a pipe would be read for ever
+            raise AdapterDamaged(f"{path} is not a plain file; roll back to an earlier version")
     manifest = read_manifest(folder)
     there = {path.name for path in folder.iterdir()} - {MANIFEST}
     if there != set(manifest.files):
@@ -125,9 +147,17 @@ def copy(folder: Path, to: Path) -> Manifest:
         fsync(staged / path.name)
     manifest = verify(staged)
     fsync(staged)
-    staged.rename(to)
-    fsync(to.parent)
+    _put(staged, to)
     return manifest
+
+
+def link(folder: Path, to: Path) -> None:
+    """The same files under another name, without a copy; the name appears when all are there. Raises OSError."""
+    staged = stage(to)
+    for path in folder.iterdir():
+        os.link(path, staged / path.name)
+    fsync(staged)
+    _put(staged, to)
 
 
 def remove(folder: Path) -> None:
@@ -141,6 +171,8 @@ def remove(folder: Path) -> None:
 
 def _delete(folder: Path) -> None:
     """Also while another process writes into it under its old name, or deletes it too. No such folder is fine."""
+    if folder.is_symlink():  # what it leads to is not ours to delete
+        folder.unlink()
     for n_left in reversed(range(_DELETE_TRIES)):
         if not folder.exists():
             return

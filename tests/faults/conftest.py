@@ -11,6 +11,9 @@ from collections import Counter
 
 import pytest
 
+from tests.chat.telegram.conftest import fake  # noqa: F401 - a fixture
+from tests.services.world import settings, store, world  # noqa: F401 - fixtures
+
 IS_FULL = os.environ.get("FAULTS") == "full"
 TOTALS = ("kills", "lost", "doubled", "torn", "duplicates", "unanswered")
 """Always in the last line; a test may add others, such as `updates`."""

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -10,6 +11,7 @@ from claasbot.domain.job import Recipe
 from claasbot.errors import NotFound, StoreError
 from claasbot.storage import lessons, versions
 from claasbot.storage.rows import insert, one, rows
+from claasbot.storage.seal import seal_of
 from claasbot.storage.store import Store
 from tests.storage.conftest import NOW
 
@@ -56,6 +58,33 @@ async def test_a_file_that_is_no_database_is_named(tmp_path):
     path.write_text("not a database, " * 100)
     with pytest.raises(StoreError, match=r"claasbot\.db is damaged"):
         await Store(path).open()
+
+
+async def test_dangling_rows_are_noticed_at_start(tmp_path):
+    path = tmp_path / "claasbot.db"
+    store = Store(path)
+    await store.open()
+    await store.close()
+    seal_of(path).unlink()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("INSERT INTO account (person_id, platform, account) VALUES (7, 'console', 'ada')")
+    with pytest.raises(StoreError, match="1 dangling rows"):
+        await Store(path).open()
+
+
+async def test_a_closed_database_that_another_program_wrote_to_is_refused_until_its_host_says_so(tmp_path):
+    path = tmp_path / "claasbot.db"
+    store = Store(path)
+    await store.open()
+    await store.close()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("INSERT INTO switch VALUES ('learning', 'paused', 't')")
+    with pytest.raises(StoreError, match=r"delete claasbot\.db\.sha256"):
+        await Store(path).open()
+    seal_of(path).unlink()
+    again = Store(path)
+    await again.open()
+    await again.close()
 
 
 async def test_a_database_from_a_newer_claasbot_is_refused(tmp_path):
