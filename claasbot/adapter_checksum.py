@@ -60,12 +60,13 @@ def _matrices(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
         module, part = tensor_name.removesuffix(".weight").rsplit(".", 1)
         if part not in ("lora_A", "lora_B"):
             raise UnsupportedAdapter(f"{path} holds {tensor_name!r}; expected lora_A and lora_B of linear layers only")
-        matrix = _decoded(tensor["data"], tensor["dtype"]).reshape(tensor["shape"])
+        matrix = decoded(tensor["data"], tensor["dtype"]).reshape(tensor["shape"])
         halves.setdefault(_from_layer_number(module), {})[part] = matrix
     return [(name, parts["lora_A"], parts["lora_B"]) for name, parts in sorted(halves.items())]
 
 
-def _decoded(data: bytes, dtype: str) -> np.ndarray:
+def decoded(data: bytes, dtype: str) -> np.ndarray:
+    """As float32. Raises UnsupportedAdapter for a dtype that adapters do not have."""
     match dtype:
         case "F32":
             return np.frombuffer(data, "<f4")

@@ -1,16 +1,18 @@
 """An engine that needs no hardware: makes real, tiny version folders and a result that hangs together with them.
 
-Its weights are drawn from the job, so the same job makes the same bytes. It learns nothing. What it promises of the new
-version's logprobs comes from the function that it is given: the scripted server's, so that the canary can pass.
+Its weights are drawn from what the lessons hold, one after the other: the same lessons make the same bytes, in one job
+or in several. It learns nothing. What it promises of the new version's logprobs comes from the function that it is
+given: the scripted server's, so that the canary can pass.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,15 @@ from safetensors.numpy import load_file, save_file
 from claasbot import adapter_files
 from claasbot.adapter_files import ADAPTER_CONFIG, OPTIMIZER, WEIGHTS, Manifest
 from claasbot.domain.completion import BASE
-from claasbot.domain.job import ExperienceScore, JobExperience, StepMetrics, TrainingJob, TrainingResult
+from claasbot.domain.job import (
+    ExperienceScore,
+    JobExperience,
+    JobLesson,
+    Recipe,
+    StepMetrics,
+    TrainingJob,
+    TrainingResult,
+)
 from claasbot.errors import AdapterDamaged, EngineDown, JobRefused
 
 LogprobsOf = Callable[[str, tuple[int, ...], tuple[int, ...]], tuple[float, ...]]
@@ -43,6 +53,7 @@ class EngineFaults:
     """So many of the next jobs die half-way."""
     refusal: str | None = None
     is_finite: bool = True
+    """False: as where a loss or gradient is not, so that no step is made."""
     drift_nats: float = 0.0
     """Added to every divergence that the gate looks at."""
     before_step: Callable[[], Awaitable[None]] = _no_wait
@@ -101,24 +112,24 @@ class DryRunEngine:
         before = BASE if parent is None else parent.weights_sha256
         new = tuple(self._logprobs_of(made.weights_sha256, row.prompt_ids, row.token_ids) for row in job.experiences)
         old = tuple(self._logprobs_of(before, row.prompt_ids, row.token_ids) for row in job.experiences)
-        n_steps, drift, finite = job.recipe.n_steps, self.faults.drift_nats, self.faults.is_finite
-        loss = 0.5 if finite else math.nan
+        drift, finite = self.faults.drift_nats, self.faults.is_finite
+        n_steps = sum(lesson.recipe.n_steps for lesson in job.lessons) if finite else 0
         return TrainingResult(
             job_id=job.job_id,
             version_name=job.version_name,
             weights_sha256=made.weights_sha256,
             finite=finite,
-            delta_norm=0.1 if finite else math.nan,
+            delta_norm=0.1 if finite else 0.0,
             mismatch_nats=_mismatch(job, BASE if parent is None else parent.version_name, old),
             kl_new_old_nats=0.05 + drift,
             kl_base_nats=0.05 + drift,
             new_logprobs=new,
             parent_logprobs=old,
             steps=tuple(
-                StepMetrics(loss=loss / (i + 1), grad_norm=0.5, kl_from_start_nats=0.01 * i, ratio_clipped_share=0.0)
+                StepMetrics(loss=0.5 / (i + 1), grad_norm=0.5, kl_from_start_nats=0.01 * i, ratio_clipped_share=0.0)
                 for i in range(n_steps)
             ),
-            learned=tuple(_score(row, 0.5, 0.2) for row in job.experiences),
+            learned=tuple(_score(row, 0.5, 0.2) for lesson in job.lessons for row in lesson.experiences),
             earlier=tuple(_score(row, 0.2, 0.2 + drift) for row in job.earlier),
             seconds={"load": 0.0, "teacher": 0.0, "student": 0.0, "backward": 0.0, "score": 0.0, "save": 0.0},
         )
@@ -141,9 +152,9 @@ def _mismatch(job: TrainingJob, parent: str, old: tuple[tuple[float, ...], ...])
 
 def _check(job: TrainingJob) -> None:
     """Refuses what the real trainer refuses, as far as it can be seen without a tokenizer."""
-    if not job.experiences:
+    if not all(lesson.experiences for lesson in job.lessons):
         raise JobRefused(f"job {job.job_id} has no experience; send at least one")
-    for row in (*job.experiences, *job.earlier):
+    for row in (*(row for lesson in job.lessons for row in lesson.experiences), *job.earlier):
         if not row.token_ids or not row.prompt_ids or len(row.token_ids) != len(row.logprobs):
             raise JobRefused(
                 f"experience {row.experience_id} has {len(row.prompt_ids)} prompt ids, {len(row.token_ids)} token ids"
@@ -151,13 +162,14 @@ def _check(job: TrainingJob) -> None:
             )
         if not all(math.isfinite(value) for value in row.logprobs):
             raise JobRefused(f"experience {row.experience_id} has logprobs that are not finite; leave it out")
-    for row in job.experiences:
-        n_tokens = len(row.prompt_ids) + len(row.token_ids)
-        if n_tokens > job.recipe.max_tokens:
-            raise JobRefused(
-                f"experience {row.experience_id} has {n_tokens} tokens, the recipe trains at most"
-                f" {job.recipe.max_tokens}; raise recipe.max_tokens or leave it out"
-            )
+    for lesson in job.lessons:
+        for row in lesson.experiences:
+            n_tokens = len(row.prompt_ids) + len(row.token_ids)
+            if n_tokens > lesson.recipe.max_tokens:
+                raise JobRefused(
+                    f"experience {row.experience_id} has {n_tokens} tokens, the recipe trains at most"
+                    f" {lesson.recipe.max_tokens}; raise recipe.max_tokens or leave it out"
+                )
 
 
 def _parent_of(job: TrainingJob) -> Manifest | None:
@@ -176,7 +188,7 @@ def _parent_of(job: TrainingJob) -> Manifest | None:
 
 
 def _write_version(job: TrainingJob, parent: Manifest | None) -> Manifest:
-    """A folder that PEFT could read, with an optimizer state; parent weights plus what the job's seed draws."""
+    """A folder that PEFT could read, with an optimizer state; parent weights plus what the lessons draw."""
     folder = Path(job.folder)
     if folder.exists():
         try:
@@ -185,9 +197,13 @@ def _write_version(job: TrainingJob, parent: Manifest | None) -> Manifest:
             raise JobRefused(f"job {job.job_id}: {error}") from error
         if there.job_id != job.job_id:
             raise JobRefused(f"{job.version_name} was made by job {there.job_id}; a version is never made again")
-    start: Tensors = {} if job.parent_folder is None else load_file(Path(job.parent_folder) / WEIGHTS)
+    if job.parent_folder is None:
+        weights = _fresh(job.recipe, job.seed)
+    else:
+        weights = load_file(Path(job.parent_folder) / WEIGHTS)
+    for lesson in job.lessons:
+        weights = _moved(weights, lesson)
     staged = adapter_files.stage(folder)
-    weights = _moved(start, job)
     save_file(weights, staged / WEIGHTS, metadata={"format": "pt"})
     save_file({name: np.zeros_like(tensor) for name, tensor in weights.items()}, staged / OPTIMIZER)
     (staged / ADAPTER_CONFIG).write_text(_config(job))
@@ -201,19 +217,35 @@ def _write_version(job: TrainingJob, parent: Manifest | None) -> Manifest:
     )
 
 
-def _moved(start: Tensors, job: TrainingJob) -> Tensors:
-    random = np.random.default_rng([job.seed, *job.job_id.encode()])
+def _fresh(recipe: Recipe, seed: int) -> Tensors:
+    """A new adapter: one factor of each pair from the seed, the other zero, as the real trainer makes it."""
+    random = np.random.default_rng(seed)
+    return {
+        key: random.normal(0.0, 0.01, shape).astype(np.float32) if "lora_A" in key else np.zeros(shape, np.float32)
+        for key, shape in _shapes(recipe)
+    }
+
+
+def _moved(start: Tensors, lesson: JobLesson) -> Tensors:
+    """By what is drawn from all of the lesson that a real step would read, and from no name or number of a row."""
+    nameless = {"version_name": "", "experience_id": 0}
+    read = {**asdict(lesson), "experiences": [asdict(row) | nameless for row in lesson.experiences]}
+    random = np.random.default_rng(list(hashlib.sha256(json.dumps(read, sort_keys=True).encode()).digest()))
     weights = {}
+    for key, shape in _shapes(lesson.recipe):
+        drawn = random.normal(0.0, 0.01, shape).astype(np.float32)
+        before = start.get(key)
+        weights[key] = drawn if before is None or before.shape != shape else before + drawn
+    return weights
+
+
+def _shapes(recipe: Recipe) -> Iterator[tuple[str, tuple[int, int]]]:
     for layer in range(_LAYERS):
-        for module in sorted(job.recipe.target_modules):
+        for module in sorted(recipe.target_modules):
             block = "mlp" if module.endswith(("gate_proj", "up_proj", "down_proj")) else "self_attn"
             name = f"base_model.model.model.layers.{layer}.{block}.{module}"
-            for part, shape in (("lora_A", (job.recipe.rank, _WIDTH)), ("lora_B", (_WIDTH, job.recipe.rank))):
-                key = f"{name}.{part}.weight"
-                drawn = random.normal(0.0, 0.01, shape).astype(np.float32)
-                before = start.get(key)
-                weights[key] = drawn if before is None or before.shape != shape else before + drawn
-    return weights
+            yield f"{name}.lora_A.weight", (recipe.rank, _WIDTH)
+            yield f"{name}.lora_B.weight", (_WIDTH, recipe.rank)
 
 
 def _config(job: TrainingJob) -> str:

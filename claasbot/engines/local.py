@@ -250,12 +250,14 @@ def _checked_result(folder: Path, job: TrainingJob) -> TrainingResult:
     return result
 
 
-def _error(folder: Path, job_id: str) -> EngineError:
+def _error(folder: Path, job_id: str) -> EngineError | AdapterDamaged:
     try:
         facts = json.loads((folder / ERROR).read_text())
         message, may_retry = f"job {job_id}: {facts['message']}", bool(facts["retry"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return EngineDown(f"job {job_id}: {ERROR} is not readable ({type(error).__name__}); try again")
+    if facts.get("kind") == "AdapterDamaged":
+        return AdapterDamaged(message)
     return EngineDown(message) if may_retry else JobRefused(message)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from claasbot.domain.completion import BASE
 from claasbot.domain.conversation import Reply
@@ -22,7 +23,7 @@ HELP = {
     "pair": "let a stranger in: /pair CODE",
     "pause": "stop learning for everybody, until /resume",
     "resume": "go on learning",
-    "rollback": "take a person's last lesson back: /rollback p3",
+    "rollback": "take a person's last lesson back: /rollback p3; or all since a version: /rollback p3 v2",
     "block": "keep somebody out: /block p3",
     "unblock": "let somebody in again: /unblock p3",
     "health": "how server, trainer and platforms stand",
@@ -85,8 +86,13 @@ class AdminCommands:
 
     async def _rollback(self, call: Call) -> Reply:
         call.for_admins()
-        person_id = _person(call, "whose lesson: /rollback p3")
-        name = await self._steering.undo(person_id, _who(call))
+        whose, _, version = call.argument.partition(" ")
+        person_id = _person(replace(call, argument=whose), "whose lesson: /rollback p3")
+        if version:
+            n = 0 if version.strip() == BASE else number(version.strip().removeprefix("v"))
+            name = await self._steering.roll_back(person_id, n, _who(call))
+        else:
+            name = await self._steering.undo(person_id, _who(call))
         return personal(f"{'The base model' if name == BASE else name} answers p{person_id} now.")
 
     async def _block(self, call: Call) -> Reply:

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from claasbot import adapter_files
-from claasbot.domain.adapter import version_name
+from claasbot import adapter_files, tensor_check
+from claasbot.data_folder import is_full
 from claasbot.domain.completion import BASE
 from claasbot.domain.experience import ExperienceState
-from claasbot.domain.feedback import signal_of
-from claasbot.domain.hindsight import teacher_messages
-from claasbot.domain.job import (
-    JobExperience,
-    Recipe,
-    TrainingJob,
-    TrainingResult,
-    job_identity,
-    job_seed,
-)
-from claasbot.domain.schedule import Rules, Train, Wait, back_off_s, decide
-from claasbot.errors import EngineDown, JobRefused, NotFound
+from claasbot.domain.job import TrainingJob, TrainingResult
+from claasbot.domain.schedule import Train, Wait, back_off_s, decide
+from claasbot.errors import AdapterDamaged, EngineDown, JobRefused, NotFound, ServerError, StoreError
 from claasbot.ports import InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock
 from claasbot.services.handover import Handover
+from claasbot.services.leasing import ANOTHER_BASE, Leasing, LessonRules
 from claasbot.services.platform_modes import PlatformModes
+from claasbot.services.rebuilding import Rebuilding
 from claasbot.services.stage import keep_doing
-from claasbot.storage import completions, lessons, outbox, people, switches, versions
-from claasbot.storage.lessons import StoredExperience, StoredJob
+from claasbot.services.staging import staged_job, staged_rebuild, version_folder
+from claasbot.storage import lessons, outbox, people, revocations, switches, versions
+from claasbot.storage.lessons import StoredJob
 from claasbot.storage.store import Store
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_ANOTHER_BASE = "it was answered by another base model"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LessonRules:
-    """What the host decides about lessons."""
-
-    rules: Rules
-    recipe: Recipe
-    max_experiences: int
-    max_standing: int
-    n_earlier: int
-    max_attempts: int
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Learning:
@@ -76,7 +60,8 @@ class Learning:
         self._data = data
         self._clock = clock
         self._server = server
-        self._modes = modes
+        self._leasing = Leasing(rules=rules, modes=modes)
+        self._rebuilding = Rebuilding(modes=modes)
         self._base_revision: str | None = None
         self._in_a_hurry: set[int] = set()
 
@@ -89,9 +74,19 @@ class Learning:
             self._in_a_hurry.update(person.person_id for person in waiting)
         self._store.stages.experience.set()
 
-    async def requeue(self, person_id: int, experience_id: int) -> None:
-        """Queue parked feedback once more. Raises NotFound, NotYours, BadInput, ImpossibleTransition."""
-        await self._store.run(lessons.requeue, person_id, experience_id, self._clock())
+    async def requeue(
+        self, person_id: int, experience_id: int, *, after: Callable[[Database], None] = lambda db: None
+    ) -> None:
+        """Queue parked feedback once more. `after`: what belongs into the same commit.
+
+        Raises NotFound, NotYours, BadInput, ImpossibleTransition.
+        """
+
+        def unit(db: Database) -> None:
+            lessons.requeue(db, person_id, experience_id, self._clock())
+            after(db)
+
+        await self._store.run(unit)
         self._store.stages.experience.set()
 
     async def run(self) -> None:
@@ -105,19 +100,24 @@ class Learning:
         now = self._clock()
         leased = [job for job in await self._store.run(lessons.open_jobs, now) if job.state == "leased"]
         if leased:
-            await self._train(leased[0])
+            await self._train_safely(leased[0])
             return 0.0
         decision = await self._decision(now)
         if isinstance(decision, Wait):
             return _LOOK_S if decision.until is None else min(_LOOK_S, (decision.until - now).total_seconds())
-        await self._store.run(self._lease, decision, await self._base())
+        await self._store.run(self._leasing.lease, decision, await self._base(), now)
         self._store.stages.outbox.set()
         return 0.0
 
+    def _staged(self, db: Database, stored: StoredJob) -> TrainingJob | None:
+        rules = self._rules
+        if stored.is_rebuild:
+            return staged_rebuild(db, stored, self._data, max_standing=rules.max_standing)
+        return staged_job(db, stored, self._data, max_standing=rules.max_standing, n_earlier=rules.n_earlier)
+
     async def _decision(self, now: datetime) -> Train | Wait:
         """Whoever said `/learn now` goes first, as often as it takes until nothing of theirs is due."""
-        paused = await self._store.run(switches.switch, switches.LEARNING) == "paused"
-        rules = replace(self._rules.rules, is_paused=paused)
+        rules = replace(self._rules.rules, is_paused=await self._store.run(switches.is_paused))
         waiting = await self._store.run(lessons.waiting, now)
         hurried = tuple(person for person in waiting if person.person_id in self._in_a_hurry)
         decision = decide(hurried, now, replace(rules, debounce_s=0.0, cooldown_s=0.0))
@@ -132,82 +132,49 @@ class Learning:
             self._base_revision = (await self._server.info()).base_revision
         return self._base_revision
 
-    def _lease(self, db: Database, decision: Train, base_revision: str) -> None:
-        """One transaction: version number, job row, experiences leased. Nothing, if none of them may teach any more."""
-        now = self._clock()
-        chosen = self._batch(db, decision.person_id, base_revision, now)
-        if not chosen:
-            return
-        parent = versions.current(db, decision.person_id)
-        n = versions.next_n(db, decision.person_id)
-        ids = tuple(experience.experience_id for experience in chosen)
-        recipe = _recipe_for(chosen, self._rules.recipe)
-        job_id = job_identity(
-            parent=BASE if parent is None else parent.server_name,
-            version_name=version_name(decision.person_id, n),
-            experience_ids=ids,
-            recipe=recipe,
-        )
-        lessons.add_job(
-            db,
-            job_id=job_id,
-            person_id=decision.person_id,
-            version_n=n,
-            parent_version_id=None if parent is None else parent.version_id,
-            recipe=recipe,
-            reason=decision.reason,
-            experience_ids=ids,
-            now=now,
-        )
-        for experience in chosen:
-            outbox.add(db, experience, "queued", {"version": version_name(decision.person_id, n)}, now)
-
-    def _batch(self, db: Database, person_id: int, base_revision: str, now: datetime) -> list[StoredExperience]:
-        """What one job trains: oldest first, all sampled under one chat template with the same options.
-
-        The rest waits for the next job. What can never teach is rejected on the way.
-        """
-        batch: list[StoredExperience] = []
-        template: tuple[str, dict[str, object]] | None = None
-        for experience in lessons.queued(db, person_id, self._rules.max_experiences):
-            sent = completions.completion(db, experience.completion_id)
-            not_here = self._why_not_here(db, experience)
-            if not people.consent_of(db, person_id, experience.address).allows_learning:
-                lessons.move(db, experience.experience_id, "rejected", "you withdrew your consent", now)
-                outbox.clear_dropped(db, experience, now)
-            elif sent.base_revision != base_revision:
-                lessons.move(db, experience.experience_id, "rejected", _ANOTHER_BASE, now)
-                outbox.add(db, experience, "refused", {"reason": _ANOTHER_BASE}, now)
-            elif not_here is not None:
-                lessons.move(db, experience.experience_id, "rejected", not_here, now)
-                outbox.add(db, experience, "refused", {"reason": not_here}, now)
-            elif template in (None, (sent.template_hash, sent.template_options)):
-                template = (sent.template_hash, sent.template_options)
-                batch.append(experience)
-        return batch
-
-    def _why_not_here(self, db: Database, row: StoredExperience) -> str | None:
-        return self._modes.why_not(db, row.address.platform, row.completion_id, is_interaction=row.is_interaction)
+    async def _train_safely(self, stored: StoredJob) -> None:
+        """The outermost loop of one job: whatever it trips over counts as an attempt, and nobody waits behind it."""
+        try:
+            await self._train(stored)
+        except (StoreError, ServerError):  # not the job's fault, and the next one would meet it too
+            raise
+        except Exception as error:
+            log.exception("job %s failed here", stored.job_id)
+            await self._failed(stored, f"{type(error).__name__} before or after the step")
 
     async def _train(self, stored: StoredJob) -> None:
         base_revision = await self._base()
         started = time.perf_counter()
+        if not stored.is_rebuild and await self._store.run(revocations.is_asked, stored.person_id):
+            await self._end(stored, "abandoned", "a lesson before it was taken back", experiences="queued")
+            return
         try:
-            job = await self._store.run(self._job, stored)
+            job = await self._store.run(self._staged, stored)
         except NotFound as error:
             await self._end(stored, "abandoned", str(error))
             return
+        if job is None:
+            await self._end(stored, "abandoned", "some of its feedback was withdrawn", experiences="queued")
+            return
         if job.base_revision != base_revision:
-            await self._end(stored, "abandoned", _ANOTHER_BASE, experiences="rejected", told=_ANOTHER_BASE)
+            await self._end(stored, "abandoned", ANOTHER_BASE, experiences="rejected", told=ANOTHER_BASE)
             return
         staged = time.perf_counter()
         try:
             result = await self._handover.run(job)
-        except (EngineDown, OSError) as error:
-            await self._failed(stored, error)
+            await asyncio.to_thread(_check_made, job, result)
+        except OSError as error:
+            await (self._postpone if error.errno in _NO_SPACE else self._failed)(stored, str(error))
+            return
+        except EngineDown as error:
+            await self._failed(stored, str(error))
             return
         except JobRefused as error:
-            await self._end(stored, "dead", str(error))
+            await self._give_up(stored, str(error))
+            return
+        except AdapterDamaged as error:  # or made before a crash, of a log that has changed since
+            await self._clear(stored)
+            await self._failed(stored, str(error))
             return
         seconds = {
             "queue": max(0.0, (self._clock() - stored.created_at).total_seconds() - (time.perf_counter() - started)),
@@ -249,14 +216,56 @@ class Learning:
             return
         self._store.stages.candidate.set()
 
-    async def _failed(self, stored: StoredJob, error: Exception) -> None:
-        """Try again later, until the attempts are used up."""
-        if stored.attempts + 1 >= self._rules.max_attempts:
-            await self._end(stored, "dead", f"given up after {stored.attempts + 1} attempts: {error}")
+    async def _failed(self, stored: StoredJob, why: str) -> None:
+        """Try again later, until the attempts are used up. Half of a batch that failed has one."""
+        if await asyncio.to_thread(is_full, self._data / "adapters"):
+            await self._postpone(stored, why)
+            return
+        rows = await self._store.run(lessons.of_job, stored.job_id)
+        n_attempts = self._rules.max_attempts if all(row.max_batch is None for row in rows) else 1
+        if stored.attempts + 1 >= n_attempts:
+            tries = f"{stored.attempts + 1} attempt{'s' if stored.attempts else ''}"
+            await self._give_up(stored, f"given up after {tries}: {why}")
             return
         not_before = self._clock() + timedelta(seconds=back_off_s(stored.attempts + 1))
-        attempts = await self._store.run(lessons.job_failed, stored.job_id, str(error), not_before)
-        log.warning("job %s failed (attempt %d): %s", stored.job_id, attempts, error)
+        attempts = await self._store.run(lessons.job_failed, stored.job_id, why, not_before)
+        log.warning("job %s failed (attempt %d): %s", stored.job_id, attempts, why)
+
+    async def _postpone(self, stored: StoredJob, why: str) -> None:
+        log.warning("job %s waits for space on the disk: %s", stored.job_id, why)
+        await self._store.run(lessons.job_waits, stored.job_id, why, self._clock() + timedelta(seconds=_LOOK_S))
+
+    async def _give_up(self, stored: StoredJob, why: str) -> None:
+        """A row that breaks its batch must not take the others with it: they are tried in halves until it is alone."""
+
+        def unit(db: Database) -> bool:
+            now = self._clock()
+            batch = [row for row in lessons.of_job(db, stored.job_id) if row.state == "leased"]
+            if len(batch) < 2 or lessons.job(db, stored.job_id).state != "leased":
+                return False
+            reasons = (why, f"its {len(batch)} pieces of feedback are tried again in halves")
+            lessons.job_ended(db, stored.job_id, "dead", reasons, stored.seconds, now)
+            lessons.halve(db, batch, why, now)
+            return True
+
+        try:
+            is_halved = await self._store.run(unit)
+        except NotFound:  # forgotten meanwhile
+            is_halved = False
+        if not is_halved:
+            await self._end(stored, "dead", why)
+            return
+        log.error("job %s is tried again in halves: %s", stored.job_id, why)
+        await self._clear(stored)
+
+    async def _clear(self, stored: StoredJob) -> None:
+        """What an attempt left, the version folder too: no row names it, and in the way it is never made again."""
+        await self._engine.discard(stored.job_id)
+        folder = self._data / version_folder(stored.person_id, stored.version_n)
+        try:
+            await asyncio.to_thread(adapter_files.remove, folder)
+        except OSError as error:  # nobody's next lesson waits for that: a number is never given out again
+            log.error("what job %s left in %s stays: %s", stored.job_id, folder, error)
 
     async def _end(
         self,
@@ -267,88 +276,43 @@ class Learning:
         experiences: ExperienceState = "quarantined",
         told: str = "something went wrong on my side; the admin finds it under Lessons",
     ) -> None:
-        """The job makes no version: its experiences are parked with the reason, or rejected."""
+        """The job makes no version: its experiences are parked with the reason, rejected, or queued again."""
 
         def unit(db: Database) -> None:
             now = self._clock()
             lessons.job_ended(db, stored.job_id, state, (reason,), stored.seconds, now)
+            if stored.is_rebuild and state == "dead":
+                self._rebuilding.fall_back(db, stored.person_id, now)
             for experience in lessons.of_job(db, stored.job_id):
                 if experience.state == "leased":
                     lessons.move(db, experience.experience_id, experiences, reason, now)
-                    outbox.add(db, experience, "refused", {"reason": told}, now)
+                    if experiences != "queued":
+                        outbox.add(db, experience, "refused", {"reason": told}, now)
                 else:
                     outbox.clear_dropped(db, experience, now)
 
         log.error("job %s ended as %s: %s", stored.job_id, state, reason)
+        await self._clear(stored)
         try:
             await self._store.run(unit)
         except NotFound:
             log.info("job %s is gone already", stored.job_id)
-        await self._engine.discard(stored.job_id)
         self._store.stages.outbox.set()
-
-    def _job(self, db: Database, stored: StoredJob) -> TrainingJob:
-        """The job as the engine sees it. Raises NotFound when its person or rows are gone."""
-        leased = [row for row in lessons.of_job(db, stored.job_id) if row.state == "leased"]
-        if not leased:
-            raise NotFound(f"all feedback of job {stored.job_id} was withdrawn")
-        parent = None if stored.parent_version_id is None else versions.version(db, stored.parent_version_id)
-        learned = lessons.consumed(db, stored.person_id, max(self._rules.max_standing, self._rules.n_earlier))
-        standing = _standing(learned[: self._rules.max_standing], stored.recipe)
-        first = completions.completion(db, leased[0].completion_id)
-        earlier = [
-            row
-            for row in learned[: self._rules.n_earlier]
-            if completions.completion(db, row.completion_id).base_revision == first.base_revision
-        ]
-        name = version_name(stored.person_id, stored.version_n)
-        return TrainingJob(
-            job_id=stored.job_id,
-            version_name=name,
-            folder=str(self._data / version_folder(stored.person_id, stored.version_n)),
-            parent_folder=None if parent is None else str(self._data / parent.folder),
-            base_revision=first.base_revision,
-            template_options=first.template_options,
-            recipe=stored.recipe,
-            seed=job_seed(stored.job_id),
-            experiences=tuple(_experience(db, row, standing) for row in leased),
-            earlier=tuple(_experience(db, row, standing) for row in earlier),
-        )
+        self._store.stages.revocation.set()
 
 
-def version_folder(person_id: int, n: int) -> Path:
-    """Where a version lies, relative to the data folder."""
-    return Path("adapters") / f"p{person_id}" / f"v{n}"
+def _check_made(job: TrainingJob, result: TrainingResult) -> None:
+    """The folder holds an adapter, and the one that this job was to make of its parent. Raises AdapterDamaged.
 
-
-def _recipe_for(chosen: list[StoredExperience], recipe: Recipe) -> Recipe:
-    """One step only for feedback whose first candidate the gate refused as too large a move."""
-    return replace(recipe, n_steps=1) if any(row.n_refusals for row in chosen) else recipe
-
-
-def _standing(learned: list[StoredExperience], recipe: Recipe) -> tuple[str, ...]:
-    """The preferences that the teacher goes on reading, oldest first (`base+digest`)."""
-    if recipe.teacher != "base+digest":
-        return ()
-    texts = [signal_of(row.feedback.kind, row.feedback.text).hint for row in reversed(learned)]
-    return tuple(dict.fromkeys(text for text in texts if text))
-
-
-def _experience(db: Database, row: StoredExperience, standing: tuple[str, ...]) -> JobExperience:
-    sent = completions.completion(db, row.completion_id)
-    signal = signal_of(row.feedback.kind, row.feedback.text)
-    return JobExperience(
-        experience_id=row.experience_id,
-        messages=sent.messages,
-        teacher_messages=teacher_messages(
-            sent.messages,
-            hints=(signal.hint,) if signal.hint else (),
-            demonstration=signal.demonstration,
-            standing=standing,
-        ),
-        prompt_ids=sent.completion.prompt_ids,
-        token_ids=sent.completion.token_ids,
-        logprobs=sent.completion.logprobs,
-        version_name=sent.version_name,
-        correction=signal.demonstration,
-    )
+    What a step that was not finite left is no matter: the gate rejects it before anything reads it.
+    """
+    if not result.finite:
+        return
+    folder = Path(job.folder)
+    tensor_check.check(folder)
+    made = adapter_files.read_manifest(folder)
+    parent = BASE if job.parent_folder is None else adapter_files.read_manifest(Path(job.parent_folder)).version_name
+    found = (made.version_name, made.parent, made.job_id, made.base_revision, made.weights_sha256)
+    asked = (job.version_name, parent, job.job_id, job.base_revision, result.weights_sha256)
+    if found != asked:
+        raise AdapterDamaged(f"{folder.name} says {found!r}, the job asked for {asked!r}; it is removed, try again")

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from claasbot import adapter_files
+from claasbot import adapter_files, tensor_check
 from claasbot.domain.adapter import AdapterVersion
 from claasbot.domain.completion import BASE
-from claasbot.errors import AdapterDamaged, AdapterNotLoaded, NotFound, ServerRefused
+from claasbot.errors import AdapterDamaged, AdapterNotLoaded, NotFound, ServerError, ServerRefused
 from claasbot.ports import InferenceServer, ServerInfo
 from claasbot.storage import people, versions
 from claasbot.storage.store import Store
@@ -52,6 +52,10 @@ class Serving:
     async def info(self) -> ServerInfo:
         return await self._server.info()
 
+    def n_loaded(self) -> int:
+        """As far as we know: a server that was restarted holds fewer until it is asked."""
+        return len(self._loaded)
+
     async def policy_of(self, person_id: int) -> Policy:
         """The person's current version, or the base model; never an older or undone version."""
         current = await self._store.run(versions.current, person_id)
@@ -71,7 +75,7 @@ class Serving:
         return Policy(model=(await self._server.info()).base_model, version=None)
 
     async def ensure_loaded(self, version: AdapterVersion) -> None:
-        """Load a version unless this generation of the server holds it. Verifies its files first.
+        """Load a version unless this generation of the server holds it. Verifies its files and their tensors first.
 
         A caller that gives up does not stop the load: the next answer finds it done.
         Raises NotFound for a version of somebody who is being erased or gone.
@@ -95,6 +99,9 @@ class Serving:
                 f"{version.name} was trained on base {manifest.base_revision[:12]!r}, the server has "
                 f"{info.base_revision[:12]!r}; go back to that model or undo to the base"
             )
+        if (manifest.version_name, manifest.weights_sha256) != (version.name, version.weights_sha256):
+            raise AdapterDamaged(f"{version.folder} holds {manifest.version_name!r} with other weights; roll back")
+        await asyncio.to_thread(tensor_check.check, folder, weights_only=True)
         await self._server.load(version.server_name, folder)  # listed already or not: it also checks that none mix
         self._loaded[version.server_name] = info.generation
 
@@ -129,12 +136,24 @@ class Serving:
             async with self._freed:
                 self._freed.notify_all()
 
-    async def retire(self, version: AdapterVersion) -> None:
-        """Take a version that no longer answers from the server. Its folder stays."""
-        if version.server_name in self._leaving:
-            return  # `forget` does it, or it stays listed to show when the server was restarted
-        self._loaded.pop(version.server_name, None)
-        await self._server.unload(version.server_name)
+    async def retire(self, leaving: list[AdapterVersion]) -> None:
+        """Take versions that no longer answer from the server; one that fails stays listed. Their folders stay.
+
+        Those that are being forgotten are left to `forget`, or stay listed to show when the server was restarted.
+        """
+        names = [version.server_name for version in leaving if version.server_name not in self._leaving]
+        for name in names:
+            self._loaded.pop(name, None)
+        try:
+            held = await self._server.loaded() if names else frozenset()
+        except ServerError as error:
+            log.info("versions that answer no more stay loaded: %s", error)
+            return
+        for name in filter(held.__contains__, names):
+            try:
+                await self._server.unload(name)
+            except ServerError as error:
+                log.info("version %s stays loaded: %s", name, error)
 
     async def let_go(self, server_names: list[str]) -> None:
         """Return when nobody is answered by these names and no load of them runs; no answer begins again."""

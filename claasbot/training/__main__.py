@@ -6,6 +6,7 @@ in the middle of a step.
 """
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -14,25 +15,39 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from claasbot.adapter_files import write_aside
 from claasbot.errors import ClaasbotError
 from claasbot.training.environment import set_environment
 
-READY = "trainer.json"
+READY, LOCK = "trainer.json", ".lock"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 def main(argv: list[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     options.jobs.mkdir(parents=True, exist_ok=True)
+    lock = _lock(options.jobs)
     (options.jobs / READY).unlink(missing_ok=True)  # what an earlier trainer said does not hold any more
     _end_on_signal(options.jobs / READY)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    with lock:
+        try:
+            _serve(options)
+        except ClaasbotError as error:
+            raise SystemExit(f"trainer: {error}") from error
+
+
+def _lock(jobs: Path) -> IO[str]:
+    """Held until the process ends: of two trainers on one folder the second would run a job that the first is at."""
+    file = (jobs / LOCK).open("a")
     try:
-        _serve(options)
-    except ClaasbotError as error:
-        raise SystemExit(f"trainer: {error}") from error
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise SystemExit(f"trainer: another trainer works on {jobs}; stop it, or give --jobs another folder") from None
+    return file
 
 
 def _parser() -> argparse.ArgumentParser:

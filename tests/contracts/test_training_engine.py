@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import math
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,12 +19,12 @@ from claasbot.domain.job import (
     TrainingJob,
     TrainingResult,
     job_identity,
-    job_seed,
+    lesson_seed,
     result_from_json,
     result_to_json,
 )
 from claasbot.engines.dry_run import DryRunEngine
-from claasbot.errors import EngineDown, JobRefused
+from claasbot.errors import AdapterDamaged, EngineDown, JobRefused
 from claasbot.inference.scripted import encode, render, toy_logprobs
 from claasbot.ports import TrainingEngine
 from tests.contracts.other_loop import EngineOnOtherLoop, OtherLoop
@@ -67,6 +66,7 @@ class TrainingEngineContract:
             experience_ids=numbers,
             recipe=recipe,
         )
+        experiences = tuple(self.experience(number) for number in numbers)
         return TrainingJob(
             job_id=job_id,
             version_name=name,
@@ -75,8 +75,8 @@ class TrainingEngineContract:
             base_revision=self.base_revision,
             template_options={},
             recipe=recipe,
-            seed=job_seed(job_id),
-            experiences=tuple(self.experience(number) for number in numbers),
+            seed=lesson_seed(experiences, recipe),
+            experiences=experiences,
             earlier=() if parent is None else parent.experiences,
         )
 
@@ -174,6 +174,22 @@ class TrainingEngineContract:
             await engine.run(self.job(tmp_path, numbers=(1, 2)))
         assert adapter_files.verify(Path(job.folder)) == before
 
+    async def test_what_a_crash_left_of_the_same_job_with_other_bytes_is_said_to_be_in_the_way(
+        self, engine: TrainingEngine, tmp_path: Path
+    ) -> None:
+        """The log changed between two attempts (an undo): the job's id is the same, what it makes is not."""
+        job = self.job(tmp_path)
+        await engine.run(job)
+        await engine.discard(job.job_id)
+        before = adapter_files.verify(Path(job.folder))
+        changed = dataclasses.replace(job, seed=job.seed + 1)
+        with pytest.raises(AdapterDamaged):
+            await engine.run(changed)
+        assert adapter_files.verify(Path(job.folder)) == before
+        await engine.discard(job.job_id)
+        adapter_files.remove(Path(job.folder))
+        assert (await engine.run(changed)).weights_sha256 != before.weights_sha256
+
     async def test_after_a_refusal_the_next_job_runs(self, engine: TrainingEngine, tmp_path: Path) -> None:
         with pytest.raises(JobRefused):
             await engine.run(dataclasses.replace(self.job(tmp_path), experiences=()))
@@ -223,7 +239,7 @@ class TestDryRun(TrainingEngineContract):
         engine.faults.is_finite = False
         result = await engine.run(job)
         assert not result.finite
-        assert math.isnan(result.delta_norm)
+        assert result_from_json(result_to_json(result)) == result, "what is not finite can be reported too"
         engine.faults.refusal = "the template moved"
         with pytest.raises(JobRefused, match="the template moved"):
             await engine.run(job)

@@ -6,6 +6,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from claasbot.children import BackOff
 from claasbot.domain.job import job_from_json, result_to_json
 from claasbot.engines.dry_run import DryRunEngine
 from claasbot.engines.local import LocalEngine, TrainerLimits
-from claasbot.errors import JobRefused
+from claasbot.errors import AdapterDamaged, JobRefused
 from claasbot.inference.scripted import toy_logprobs
 
 
@@ -60,8 +61,8 @@ def do(folder: Path, word: str) -> None:
     (folder / "heartbeat").touch()
     job = job_from_json((folder / "job.json").read_text())
     match word:
-        case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
+        case "die" | "beyond its memory":
+            die(word)
         case "hang":
             wait_for(folder.parents[1] / "go")
         case "out of memory":
@@ -76,13 +77,22 @@ def do(folder: Path, word: str) -> None:
                 (folder / "heartbeat").touch()
     try:
         result = asyncio.run(DryRunEngine(toy_logprobs).run(job))
-    except JobRefused as error:
-        put(folder / "error.json", json.dumps({"kind": "JobRefused", "message": str(error), "retry": False}))
+    except (JobRefused, AdapterDamaged) as error:
+        facts = {"kind": type(error).__name__, "message": str(error), "retry": False}
+        put(folder / "error.json", json.dumps(facts))
         return
     if word == "damage":
         with (Path(job.folder) / "adapter_model.safetensors").open("ab") as file:
             file.write(b"!")
     put(folder / "result.json", result_to_json(result))
+
+
+def die(word: str) -> None:
+    """Without an outcome: as the kernel or an allocator ends a process."""
+    if word == "beyond its memory":
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
+        bytearray(1 << 30)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def wait_for(go: Path) -> None:
