@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from claasbot.domain.conversation import Message
 
@@ -69,6 +70,15 @@ class JobExperience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobLesson:
+    """What is trained together, and how: the experiences of one job."""
+
+    experiences: tuple[JobExperience, ...]
+    recipe: Recipe
+    template_options: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
     """Everything an engine needs to make version `version_name` out of its parent."""
 
@@ -85,6 +95,14 @@ class TrainingJob:
     experiences: tuple[JobExperience, ...]
     earlier: tuple[JobExperience, ...] = ()
     """Lessons already learned: scored before and after, never trained on."""
+    lessons_before: tuple[JobLesson, ...] = ()
+    """Of a rebuild: gone through first, in this order, each as a job of its own would have."""
+
+    @property
+    def lessons(self) -> tuple[JobLesson, ...]:
+        """All of them in order; an ordinary job has one."""
+        last = JobLesson(experiences=self.experiences, recipe=self.recipe, template_options=self.template_options)
+        return (*self.lessons_before, last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +138,12 @@ class TrainingResult:
     mismatch_nats: float | None
     """Mean |completion - student logprobs| at the parent's weights; None if the parent sampled none of them."""
     kl_new_old_nats: float
-    """Mean per token KL(new || parent) on the job's completions."""
+    """Mean per token KL(new || parent) on the job's completions; of several lessons the farthest, each from where it
+    began."""
     kl_base_nats: float
     """Mean per token KL(base || new) on the fixed probes."""
     new_logprobs: tuple[tuple[float, ...], ...]
-    """Per experience: logprobs of its token ids under the new version (the canary's target)."""
+    """Per experience of the last lesson: logprobs of its token ids under the new version (the canary's target)."""
     parent_logprobs: tuple[tuple[float, ...], ...]
     steps: tuple[StepMetrics, ...]
     learned: tuple[ExperienceScore, ...]
@@ -163,9 +182,26 @@ def job_identity(*, parent: str, version_name: str, experience_ids: tuple[int, .
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def job_seed(job_id: str) -> int:
-    """31 bits of the job's id, so that running a job again repeats it."""
-    return int(job_id[:8], 16) & 0x7FFF_FFFF
+def rebuild_identity(*, parent: str, version_name: str, lessons: tuple[tuple[tuple[int, ...], Recipe], ...]) -> str:
+    """Same parent, version and lessons in the same order: same id. A lesson: its experiences and its recipe."""
+    facts = {
+        "parent": parent,
+        "version": version_name,
+        "lessons": [(sorted(experience_ids), asdict(recipe)) for experience_ids, recipe in lessons],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def lesson_seed(experiences: tuple[JobExperience, ...], recipe: Recipe) -> int:
+    """31 bits of what a lesson is made of.
+
+    Of nothing else: the same lessons in the same order make the same weights, under whatever version numbers, and so
+    does the log in which a lesson that was taken back never stood. Not of the numbers of its rows either: those grow
+    with what other people say, and nobody's words may move anybody else's weights.
+    """
+    made_of = sorted((row.prompt_ids, row.token_ids) for row in experiences)
+    facts = json.dumps([made_of, asdict(recipe)], sort_keys=True)
+    return int(hashlib.sha256(facts.encode()).hexdigest()[:8], 16) & 0x7FFF_FFFF
 
 
 def job_to_json(job: TrainingJob) -> str:
@@ -175,11 +211,18 @@ def job_to_json(job: TrainingJob) -> str:
 def job_from_json(text: str) -> TrainingJob:
     """The inverse of `job_to_json`. Raises TypeError or KeyError on anything else."""
     facts = json.loads(text)
-    recipe = facts["recipe"]
-    facts["recipe"] = Recipe(**{**recipe, "target_modules": tuple(recipe["target_modules"])})
-    facts["experiences"] = tuple(_experience(row) for row in facts["experiences"])
     facts["earlier"] = tuple(_experience(row) for row in facts["earlier"])
-    return TrainingJob(**facts)
+    facts["lessons_before"] = tuple(JobLesson(**_lesson(row)) for row in facts["lessons_before"])
+    return TrainingJob(**_lesson(facts))
+
+
+def _lesson(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a job and each lesson in it have in common, as values."""
+    recipe = facts["recipe"]
+    return facts | {
+        "recipe": Recipe(**{**recipe, "target_modules": tuple(recipe["target_modules"])}),
+        "experiences": tuple(_experience(row) for row in facts["experiences"]),
+    }
 
 
 def _experience(row: dict[str, object]) -> JobExperience:

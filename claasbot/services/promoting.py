@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlite_utils import Database
 
 from claasbot.domain.adapter import AdapterVersion
-from claasbot.domain.completion import BASE, CompletionRequest, Sampling, SentCompletion
-from claasbot.domain.conversation import Message
-from claasbot.domain.gate import Canary, Limits, Verdict, judge_canary, judge_training
+from claasbot.domain.completion import BASE
+from claasbot.domain.gate import Limits, Verdict, judge_canary, judge_training
 from claasbot.domain.job import TrainingResult, lesson_s
 from claasbot.errors import (
     AdapterDamaged,
@@ -21,17 +19,16 @@ from claasbot.errors import (
     BadInput,
     ClaasbotError,
     NotFound,
-    ServerDown,
     ServerError,
     ServerRefused,
 )
-from claasbot.ports import InferenceServer, TrainingEngine
+from claasbot.ports import TrainingEngine
+from claasbot.services.canaries import Canaries
 from claasbot.services.clock import Clock
-from claasbot.services.platform_modes import PlatformModes
-from claasbot.services.sampling import sample
+from claasbot.services.rebuilding import Rebuilding
 from claasbot.services.serving import Serving
 from claasbot.services.stage import keep_doing
-from claasbot.storage import completions, lessons, outbox, people, versions
+from claasbot.storage import lessons, outbox, people, revocations, versions
 from claasbot.storage.lessons import StoredExperience, StoredJob
 from claasbot.storage.store import Store
 
@@ -40,13 +37,10 @@ log = logging.getLogger(__name__)
 _LOOK_S = 1.0
 _N_REJECTED_KEPT = 3
 """Rejected versions of one person whose files stay, for whoever wants to know why the gate refused them."""
-_PROBES = ("What is the capital of France?", "Name a fruit.")
-_EXPLAIN = "How do I boil an egg?"
-"""Here a word or two is no answer, however short a person likes them."""
-_PROBE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=24, seed=0)
 
-Checksum = Callable[[AdapterVersion], Awaitable[str | None]]
-"""What the server's slot must hash to, from the version's files; None when that cannot be said."""
+
+After = Callable[[Database, str], None]
+"""What belongs into the commit of an undo; it is told the name of the version that answers now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +48,7 @@ class Undone:
     """What an undo came to."""
 
     n_undone: int
+    """Lessons: a version that was rebuilt holds several, and all of them go."""
     version_name: str
     """Which version answers now; `base` for none."""
 
@@ -64,22 +59,20 @@ class Promoting:
     def __init__(
         self,
         store: Store,
-        server: InferenceServer,
         serving: Serving,
         engine: TrainingEngine,
+        canaries: Canaries,
+        rebuilding: Rebuilding,
         limits: Limits,
         clock: Clock,
-        expected_checksum: Checksum,
-        modes: PlatformModes,
     ) -> None:
         self._store = store
-        self._server = server
         self._serving = serving
         self._engine = engine
+        self._canaries = canaries
+        self._rebuilding = rebuilding
         self._limits = limits
         self._clock = clock
-        self._expected_checksum = expected_checksum
-        self._modes = modes
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -98,6 +91,8 @@ class Promoting:
             await self._judge(job, result)
         except (ClaasbotError, OSError) as error:
             log.warning("candidate of job %s waits: %s", job.job_id, error)
+        except Exception:  # the outermost loop of one candidate
+            log.exception("candidate of job %s waits", job.job_id)
 
     async def _judge(self, job: StoredJob, result: TrainingResult) -> None:
         version = await self._store.run(versions.of_job, job.job_id)
@@ -110,7 +105,7 @@ class Promoting:
                 seconds["load"] = time.perf_counter() - started
                 started = time.perf_counter()
                 async with self._serving.holding(version):
-                    canary = await self._canary(job, version, result)
+                    canary = await self._canaries.taken(job, version, result)
                 verdict = judge_canary(canary, self._limits)
             except AdaptersMix:  # no fault of the candidate: it waits for a server that keeps adapters apart
                 raise
@@ -122,44 +117,10 @@ class Promoting:
         log.info("version %s is %s in %.2f s", version.name, "promoted" if promoted else "rejected", lesson_s(seconds))
         self._store.stages.outbox.set()
         self._store.stages.experience.set()
+        self._store.stages.revocation.set()
         await self._engine.discard(job.job_id)
         await self._unload_others(job.person_id, keep=version if promoted else None)
         await self.prune(job.person_id)
-
-    async def _canary(self, job: StoredJob, version: AdapterVersion, result: TrainingResult) -> Canary:
-        """What is served under the new name, beside what the trainer says of the new and the parent weights."""
-        rows = await self._store.run(lessons.of_job, job.job_id)
-        sent = [await self._store.run(completions.completion, row.completion_id) for row in rows]
-        served, checksum_matches, (*samples, explanation) = await asyncio.gather(
-            asyncio.gather(*(self._served(version, one) for one in sent)),
-            self._checksum_matches(version),
-            asyncio.gather(*(self._sample(version, question, sent[0]) for question in (*_PROBES, _EXPLAIN))),
-        )
-        return Canary(
-            served_vs_new_nats=_mean_gap(served, result.new_logprobs),
-            served_vs_parent_nats=_mean_gap(served, result.parent_logprobs),
-            checksum_matches=checksum_matches,
-            samples=tuple(samples),
-            explanation=explanation,
-        )
-
-    async def _served(self, version: AdapterVersion, sent: SentCompletion) -> tuple[float, ...]:
-        completion = sent.completion
-        return await self._server.logprobs(version.server_name, completion.prompt_ids, completion.token_ids)
-
-    async def _checksum_matches(self, version: AdapterVersion) -> bool | None:
-        served = await self._server.checksum(version.server_name)
-        expected = await self._expected_checksum(version) if served is not None else None
-        return None if served is None or expected is None else served == expected
-
-    async def _sample(self, version: AdapterVersion, question: str, like: SentCompletion) -> str:
-        request = CompletionRequest(
-            messages=(Message(role="user", content=question),),
-            model=version.server_name,
-            sampling=_PROBE_SAMPLING,
-            template_options=like.template_options,
-        )
-        return (await sample(self._server, request)).text
 
     def _settle(
         self, db: Database, job: StoredJob, version: AdapterVersion, verdict: Verdict, seconds: dict[str, float]
@@ -168,6 +129,11 @@ class Promoting:
         started = time.perf_counter()
         if people.person(db, job.person_id).is_blocked:
             raise NotFound(f"p{job.person_id} is being forgotten")
+        if job.is_rebuild:
+            return self._rebuilding.settle(db, job, version, verdict.reasons, seconds, self._clock())
+        if revocations.is_asked(db, job.person_id):
+            self._abandon(db, job, version, "a lesson before it was taken back meanwhile", again=True, seconds=seconds)
+            return False
         parent = versions.current(db, job.person_id)
         leased = lessons.of_job(db, job.job_id)
         if (None if parent is None else parent.version_id) != job.parent_version_id:
@@ -176,7 +142,7 @@ class Promoting:
         if any(row.state != "leased" for row in leased):
             self._abandon(db, job, version, "its feedback was withdrawn meanwhile", again=True, seconds=seconds)
             return False
-        forbidden = next((why for row in leased if (why := self._why_not_any_more(db, row))), None)
+        forbidden = next((why for row in leased if (why := self._rebuilding.why_not_any_more(db, row))), None)
         if forbidden is not None:
             self._abandon(db, job, version, forbidden, again=False, seconds=seconds)
             return False
@@ -196,12 +162,6 @@ class Promoting:
         seconds["gate"] = time.perf_counter() - started
         lessons.job_ended(db, job.job_id, "promoted", (), seconds, now)
         return True
-
-    def _why_not_any_more(self, db: Database, row: StoredExperience) -> str | None:
-        """Consent and the host's rules as they are now: both may have changed while the lesson ran."""
-        if not people.consent_of(db, row.person_id, row.address).allows_learning:
-            return "you withdrew your consent"
-        return self._modes.why_not(db, row.address.platform, row.completion_id, is_interaction=row.is_interaction)
 
     def _reject(
         self, db: Database, job: StoredJob, version: AdapterVersion, verdict: Verdict, seconds: dict[str, float]
@@ -231,61 +191,94 @@ class Promoting:
                 outbox.clear_dropped(db, row, now)
         lessons.job_ended(db, job.job_id, "abandoned", (why,), seconds, now)
 
-    async def undo(self, person_id: int, version_id: int | None = None) -> str:
+    async def undo(self, person_id: int, version_id: int | None = None, *, after: After | None = None) -> str:
         """Go back to the version before the current one; its lessons are withdrawn. Raises NotFound.
 
         `version_id`: undo that version only; raises BadInput when it is not the current one any more.
         Returns the name of the version that answers now.
         """
-        return (await self._go_back(person_id, version_id, 1)).version_name
+        return (await self._go_back(person_id, version_id, 1, after)).version_name
 
     async def undo_last(self, person_id: int, n: int) -> Undone:
         """Take the last `n` lessons back, or as many as there are, in one unit. Raises NotFound when there is none."""
         return await self._go_back(person_id, None, n)
 
-    async def _go_back(self, person_id: int, version_id: int | None, n: int) -> Undone:
-        def unit(db: Database) -> tuple[list[AdapterVersion], AdapterVersion | None]:
-            undone, current = self._step_back(db, person_id, version_id)
-            left = [undone]
-            while len(left) < n and current is not None:
-                undone, current = self._step_back(db, person_id, None)
-                left.append(undone)
-            return left, current
+    async def roll_back(self, person_id: int, n: int, *, after: After | None = None) -> Undone:
+        """Back to version number `n` of those that the current one stands on, 0 for the base model; what was learned
+        since is withdrawn. Raises BadInput for any other.
+        """
 
-        left, current = await self._store.run(unit)
+        def unit(db: Database) -> tuple[list[AdapterVersion], int, AdapterVersion | None]:
+            left, n_undone, current = list[AdapterVersion](), 0, versions.current(db, person_id)
+            while current is not None and current.n > n:
+                undone, n_more, current = self._step_back(db, person_id, None)
+                left.append(undone)
+                n_undone += n_more
+            if not left or n != (0 if current is None else current.n):
+                raise BadInput(
+                    f"p{person_id}.v{n} is none of the earlier versions of what answers p{person_id} now; the person's "
+                    "page lists them."
+                )
+            return left, n_undone, current
+
+        return await self._gone_back(unit, after)
+
+    async def _go_back(self, person_id: int, version_id: int | None, n: int, after: After | None = None) -> Undone:
+        def unit(db: Database) -> tuple[list[AdapterVersion], int, AdapterVersion | None]:
+            undone, n_undone, current = self._step_back(db, person_id, version_id)
+            left = [undone]
+            while n_undone < n and current is not None:
+                undone, n_more, current = self._step_back(db, person_id, None)
+                left.append(undone)
+                n_undone += n_more
+            return left, n_undone, current
+
+        return await self._gone_back(unit, after)
+
+    async def _gone_back(
+        self,
+        unit: Callable[[Database], tuple[list[AdapterVersion], int, AdapterVersion | None]],
+        after: After | None,
+    ) -> Undone:
+        def whole(db: Database) -> tuple[list[AdapterVersion], Undone]:
+            left, n_undone, current = unit(db)
+            undone = Undone(n_undone=n_undone, version_name=BASE if current is None else current.name)
+            if after is not None:
+                after(db, undone.version_name)
+            return left, undone
+
+        left, undone = await self._store.run(whole)
         self._store.stages.outbox.set()
-        for undone in left:
-            await self._unload_quietly(undone)
-        return Undone(n_undone=len(left), version_name=BASE if current is None else current.name)
+        await self._serving.retire(left)
+        return undone
 
     def _step_back(
         self, db: Database, person_id: int, version_id: int | None
-    ) -> tuple[AdapterVersion, AdapterVersion | None]:
-        """The version that answers no more, and the one that answers now."""
+    ) -> tuple[AdapterVersion, int, AdapterVersion | None]:
+        """The version that answers no more, how many lessons went with it, and the version that answers now."""
         now = self._clock()
         current = versions.current(db, person_id)
         _refuse_undo_of(db, person_id, version_id, current)
         assert current is not None
         parent = None if current.parent_id is None else versions.version(db, current.parent_id)
-        while parent is not None and parent.state != "retired":
+        while parent is not None and not (parent.state == "retired" and versions.has_files(db, parent.version_id)):
             parent = None if parent.parent_id is None else versions.version(db, parent.parent_id)
         versions.move(db, current.version_id, "retired", now)
         if parent is not None:
             versions.move(db, parent.version_id, "promoted", now)
         versions.point_to(db, person_id, None if parent is None else parent.version_id)
+        n_lessons = revocations.n_lessons(db, current.version_id)
         for row in lessons.consumed_by(db, current.version_id):
             lessons.move(db, row.experience_id, "withdrawn", "you undid the lesson", now)
             outbox.clear_dropped(db, row, now)
-        return current, parent
+        return current, max(1, n_lessons), parent
 
     async def _unload_others(self, person_id: int, keep: AdapterVersion | None) -> None:
         """What no longer answers leaves the server; running requests under those names finish."""
         current = await self._store.run(versions.current, person_id)
         held = {version.version_id for version in (keep, current) if version is not None}
-        names = await self._server.loaded()
-        for version in await self._store.run(versions.of_person, person_id):
-            if version.version_id not in held and version.server_name in names:
-                await self._unload_quietly(version)
+        mine = await self._store.run(versions.of_person, person_id)
+        await self._serving.retire([version for version in mine if version.version_id not in held])
 
     async def prune(self, person_id: int) -> None:
         """Delete the files of all but the latest rejected versions; their rows stay. What fails is tried next time."""
@@ -296,12 +289,6 @@ class Promoting:
             except (ServerError, OSError) as error:
                 log.info("the files of version %s stay: %s", version.name, error)
 
-    async def _unload_quietly(self, version: AdapterVersion) -> None:
-        try:
-            await self._serving.retire(version)
-        except (ServerDown, ServerRefused) as error:
-            log.info("version %s stays loaded: %s", version.name, error)
-
 
 def _refuse_undo_of(db: Database, person_id: int, version_id: int | None, current: AdapterVersion | None) -> None:
     """Raises BadInput for a lesson that is not the last one, and NotFound where there is none."""
@@ -310,21 +297,19 @@ def _refuse_undo_of(db: Database, person_id: int, version_id: int | None, curren
     while line is not None and line.version_id != version_id:
         line = None if line.parent_id is None else versions.version(db, line.parent_id)
     if version_id is not None and line is None:
+        for lesson in revocations.standing_lessons(db, person_id):
+            if lesson.job_id == versions.version(db, version_id).job_id:
+                raise BadInput(f"{who} learned that lesson again. /unlearn {lesson.lesson_n} takes it back.")
         raise BadInput(f"That lesson is undone already: {who} answers you.")
     if current is None:
         is_learning = any(row.state == "leased" for row in lessons.unsettled(db, person_id))
         more = " What I am learning now can be undone once it is learned; /optout drops it." if is_learning else ""
         raise NotFound(f"There is nothing to undo: the base model answers you.{more}")
     if version_id not in (None, current.version_id):
-        raise BadInput(f"That lesson is not the last one any more: {who} answers you. /undo takes it back.")
-
-
-def _mean_gap(served: Sequence[tuple[float, ...]], trained: Sequence[tuple[float, ...]]) -> float:
-    """Mean |difference| per token in nats. Raises ServerRefused when the two do not speak of the same tokens."""
-    if [len(row) for row in served] != [len(row) for row in trained] or not any(served):
-        raise ServerRefused(f"the server returned {sum(map(len, served))} logprobs for {sum(map(len, trained))} tokens")
-    gaps = [abs(a - b) for ours, theirs in zip(served, trained, strict=True) for a, b in zip(ours, theirs, strict=True)]
-    return sum(gaps) / len(gaps)
+        n = versions.version(db, version_id or 0).n
+        raise BadInput(
+            f"That lesson is not the last one any more: {who} answers you. /undo takes that back, /unlearn {n} yours."
+        )
 
 
 def _effect(row: StoredExperience, version: AdapterVersion, result: TrainingResult | None) -> dict[str, object]:

@@ -8,46 +8,48 @@ import math
 
 import torch
 
-from claasbot.domain.conversation import plain
-from claasbot.domain.job import JobExperience, TrainingJob
+from claasbot.domain.job import JobExperience, JobLesson
+from claasbot.domain.markers import plain
 from claasbot.errors import JobRefused
 from claasbot.training.loss import contrasted
 from claasbot.training.policy import Policy
 from claasbot.training.step import Experience
 
 
-def trained_experience(policy: Policy, job: TrainingJob, experience: JobExperience) -> Experience:
-    """An experience that this job trains on. Raises JobRefused."""
+def trained_experience(policy: Policy, lesson: JobLesson, experience: JobExperience) -> Experience:
+    """An experience that this lesson trains on. Raises JobRefused."""
     _check_ids(policy, experience)
     with_name = f"experience {experience.experience_id}"
     correction_ids = policy.text_ids(plain(experience.correction)) if experience.correction else ()
     longest = len(experience.prompt_ids) + max(len(experience.token_ids), len(correction_ids))
-    if longest > job.recipe.max_tokens:
+    if longest > lesson.recipe.max_tokens:
         raise JobRefused(
-            f"{with_name} has {longest} tokens, the recipe trains at most {job.recipe.max_tokens}; "
+            f"{with_name} has {longest} tokens, the recipe trains at most {lesson.recipe.max_tokens}; "
             "raise recipe.max_tokens or leave it out"
         )
-    rendered = policy.prompt_ids(experience.messages, job.template_options)
+    rendered = policy.prompt_ids(experience.messages, lesson.template_options)
     if rendered != experience.prompt_ids:
         raise JobRefused(
             f"the prompt of {with_name} renders to other ids than the recorded ones from position "
             f"{_first_difference(rendered, experience.prompt_ids)} on ({len(rendered)} tokens, recorded "
             f"{len(experience.prompt_ids)}); is the chat template still the one that the server used?"
         )
-    return _experience(policy, job, experience, correction_ids)
+    return _experience(policy, lesson, experience, correction_ids)
 
 
-def scored_experience(policy: Policy, job: TrainingJob, experience: JobExperience) -> Experience:
-    """An earlier lesson, scored and never trained on: its recorded prompt stands, whatever the template is now."""
+def scored_experience(policy: Policy, lesson: JobLesson, experience: JobExperience) -> Experience:
+    """An earlier lesson, scored beside this one and never trained on: its recorded prompt stands, whatever the template
+    is now.
+    """
     _check_ids(policy, experience)
-    return _experience(policy, job, experience, ())
+    return _experience(policy, lesson, experience, ())
 
 
 def _experience(
-    policy: Policy, job: TrainingJob, experience: JobExperience, correction_ids: tuple[int, ...]
+    policy: Policy, lesson: JobLesson, experience: JobExperience, correction_ids: tuple[int, ...]
 ) -> Experience:
     """With the teacher's logprobs: the base model reading the hindsight, computed once per job and detached."""
-    teacher_prompt = policy.prompt_ids(experience.teacher_messages, job.template_options)
+    teacher_prompt = policy.prompt_ids(experience.teacher_messages, lesson.template_options)
     n_tokens = len(teacher_prompt) + len(experience.token_ids)
     if n_tokens > policy.max_positions:
         raise JobRefused(
@@ -56,9 +58,9 @@ def _experience(
         )
     with torch.no_grad(), policy.adapter.off():
         teacher_logprobs = policy.logprobs(teacher_prompt, experience.token_ids)
-        if job.recipe.contrast:
+        if lesson.recipe.contrast:
             plain_logprobs = policy.logprobs(experience.prompt_ids, experience.token_ids)
-            teacher_logprobs = contrasted(teacher_logprobs, plain_logprobs, job.recipe.contrast)
+            teacher_logprobs = contrasted(teacher_logprobs, plain_logprobs, lesson.recipe.contrast)
     return Experience(
         experience_id=experience.experience_id,
         prompt_ids=experience.prompt_ids,

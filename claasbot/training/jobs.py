@@ -70,7 +70,9 @@ def _outcome(folder: Path, run: Run) -> tuple[str, str]:
     """The file to write and what is in it: every failure becomes one line that says whether to try again."""
     try:
         return RESULT, result_to_json(run(_read(folder)))
-    except (JobRefused, AdapterDamaged) as error:
+    except AdapterDamaged as error:
+        return ERROR, _error("AdapterDamaged", str(error), retry=False)
+    except JobRefused as error:
         return ERROR, _error("JobRefused", str(error), retry=False)
     except Exception as error:  # the outermost loop: log once, report, go on with the next job
         if is_out_of_memory(error):

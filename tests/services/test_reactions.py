@@ -8,7 +8,7 @@ import pytest
 
 from claasbot.domain.conversation import Commanded, Reacted, Reply, Said
 from claasbot.settings import Settings
-from claasbot.storage import completions, lessons, versions
+from claasbot.storage import completions, feedback_events, versions
 from claasbot.storage.rows import one, rows
 from tests.services.world import World, running_world
 
@@ -139,7 +139,7 @@ async def test_a_removed_thumbs_down_takes_its_reason_and_its_mark_along(world):
     assert (await world.store.run(one, "SELECT state FROM experience"))["state"] == "withdrawn"
 
 
-async def test_a_reaction_removed_after_the_lesson_offers_to_undo_it(world):
+async def test_a_reaction_removed_after_the_lesson_offers_to_unlearn_it(world):
     answer = await answered(world)
     key = str(answer.completion_id)
     await world.chat.react("ada", key, "👎")
@@ -147,7 +147,7 @@ async def test_a_reaction_removed_after_the_lesson_offers_to_undo_it(world):
     await world.chat.press("ada", why.reply.buttons[0].action)
     await world.chat.wait_mark(key, "learned")
     await world.chat.react("ada", key, "👎", removed=True)
-    offer = await world.chat.wait_for(lambda shown: "undo the lesson" in shown.text)
+    offer = await world.chat.wait_for(lambda shown: "unlearn it" in shown.text)
     assert "base model" in (await world.chat.press("ada", offer.reply.buttons[0].action)).text
 
 
@@ -348,14 +348,14 @@ async def test_who_was_asked_why_is_known_until_they_answer_or_talk_or_wait_too_
     address, now = world.chat.chat_of("ada"), datetime.now(UTC)
 
     async def asked(minutes: float = 0.1) -> int | None:
-        return await world.store.run(lessons.asked_why, 1, address, now + timedelta(minutes=minutes))
+        return await world.store.run(feedback_events.asked_why, 1, address, now + timedelta(minutes=minutes))
 
     assert await asked() is None
     await world.chat.command("ada", "bad", "", str(answer.completion_id))
     assert await asked() == answer.completion_id
     assert await asked(minutes=5.5) is None
-    assert await world.store.run(lessons.asked_why, 2, address, now) is None
-    assert await world.store.run(lessons.asked_why, 1, world.chat.chat_of("bob"), now) is None
+    assert await world.store.run(feedback_events.asked_why, 2, address, now) is None
+    assert await world.store.run(feedback_events.asked_why, 1, world.chat.chat_of("bob"), now) is None
 
     await world.chat.command("ada", "feedback", "Shorter.", str(answer.completion_id))
     assert await asked() is None
@@ -371,15 +371,16 @@ async def test_nobody_is_asked_why_any_more_once_they_moved_on(world, how):
     else:
         await world.chat.say("ada", "What is snow?")
     await world.cycle.settled()
-    assert await world.store.run(lessons.asked_why, 1, world.chat.chat_of("ada"), datetime.now(UTC)) is None
+    assert await world.store.run(feedback_events.asked_why, 1, world.chat.chat_of("ada"), datetime.now(UTC)) is None
 
 
 async def test_a_thumb_with_words_is_listed_as_one(world):
     answer = await answered(world)
     await world.chat.command("ada", "bad", "", str(answer.completion_id))
-    assert [row["has_words"] for row in await world.store.run(lessons.feedback_list)] == [0]
+    assert [row["has_words"] for row in await world.store.run(feedback_events.feedback_list)] == [0]
     await world.chat.press("ada", f"reason:too_long:{answer.completion_id}")
-    assert {row["kind"]: row["has_words"] for row in await world.store.run(lessons.feedback_list)}["thumbs_down"] == 1
+    listed = await world.store.run(feedback_events.feedback_list)
+    assert {row["kind"]: row["has_words"] for row in listed}["thumbs_down"] == 1
 
 
 async def test_asked_what_was_wrong_the_next_message_is_the_reason_and_is_answered_too(world):

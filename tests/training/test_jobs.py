@@ -92,7 +92,7 @@ def test_jobs_without_an_outcome_are_open_oldest_first_whoever_claimed_them(tmp_
     ("error", "kind", "retry", "message"),
     [
         (JobRefused("experience 7 is empty; drop it"), "JobRefused", False, "experience 7 is empty; drop it"),
-        (AdapterDamaged("v3 is damaged; roll back"), "JobRefused", False, "v3 is damaged; roll back"),
+        (AdapterDamaged("v3 holds another"), "AdapterDamaged", False, "v3 holds another"),
         (RuntimeError("[enforce fail] can't allocate memory: 9 bytes"), "EngineError", True, "out of memory"),
         (MemoryError(), "EngineError", True, "out of memory"),
         (ValueError("my secret message"), "EngineError", True, "ValueError at test_jobs.py:"),
