@@ -5,16 +5,13 @@ Pure values: platforms are translated into these at the edge, models are fed fro
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-Role = Literal["system", "user", "assistant"]
+from claasbot.domain.markers import plain
 
-# Chat templates mark turns with tokens such as <|im_start|>. Written by a person they would
-# be tokenised as the real thing and open a turn in somebody else's name.
-_SPECIAL = re.compile(r"<(\|[^|<>\s]{1,60}\||/?s|/?think|\u0022?\uff5c[^<>\uff5c]{1,60}\uff5c)>")
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,14 +220,6 @@ def joined(saids: tuple[Said, ...]) -> Said:
     attachments = tuple(attachment for said in saids for attachment in said.attachments)
     text = text_of_parts(parts_of(saids))
     return replace(saids[0], text=text, message_key=saids[-1].message_key, attachments=attachments)
-
-
-def plain(text: str) -> str:
-    """`text` with every special-token marker broken by a space, so that it stays text.
-
-    `<|im_end|>` becomes `< |im_end|>`: readable, and no longer one token.
-    """
-    return _SPECIAL.sub(r"< \1>", text)
 
 
 def prompt_messages(system_prompt: str, turns: tuple[Turn, ...]) -> tuple[Message, ...]:

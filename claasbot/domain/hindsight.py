@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from claasbot.domain.conversation import Message, plain
+from claasbot.domain.conversation import Message
+from claasbot.domain.feedback import MAX_FEEDBACK_CHARS
+from claasbot.domain.markers import plain
 from claasbot.errors import BadInput
+
+MAX_STANDING_CHARS = 4_000
+"""All earlier preferences together: the newest stay, and the lesson at hand always has room."""
 
 # SDFT's wording (arXiv:2601.19897): the answer is shown as an example, not as the thing to copy.
 _DEMONSTRATION = (
@@ -33,7 +38,7 @@ def teacher_messages(
     """
     if not messages or messages[-1].role != "user":
         raise BadInput(f"the prompt ends with {messages[-1].role if messages else 'nothing'!r}, expected a user turn")
-    said = [plain(text.strip()) for text in (*standing, *hints)]
+    said = [*_newest(standing), *(_bounded(text) for text in hints)]
     new_last = dict.fromkeys(reversed([text for text in said if text]))
     lines = list(reversed(new_last))
     if not lines and not demonstration:
@@ -42,5 +47,20 @@ def teacher_messages(
     if lines:
         content = f"{content} {' '.join(lines)}"
     if demonstration:
-        content = _DEMONSTRATION.format(question=content, answer=plain(demonstration.strip()))
+        content = _DEMONSTRATION.format(question=content, answer=_bounded(demonstration))
     return (*messages[:-1], replace(messages[-1], content=content))
+
+
+def _bounded(text: str) -> str:
+    """Feedback is refused above this length; what was stored before that, or comes by another way, is cut."""
+    return plain(text.strip()[:MAX_FEEDBACK_CHARS])
+
+
+def _newest(standing: tuple[str, ...]) -> list[str]:
+    """As many of them as fit, the newest first to stay; oldest first, as they were said."""
+    kept: list[str] = []
+    for text in (_bounded(text) for text in reversed(standing)):
+        if sum(map(len, kept)) + len(text) > MAX_STANDING_CHARS:
+            break
+        kept.append(text)
+    return kept[::-1]

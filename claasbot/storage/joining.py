@@ -30,7 +30,7 @@ def join(db: Database, winner: int, loser: int, now: datetime) -> int:
     change(db, "UPDATE completion SET version_id = NULL WHERE person_id = ?", loser)
     for table in _FOLLOW:
         change(db, f"UPDATE {table} SET person_id = ? WHERE person_id = ?", winner, loser)  # noqa: S608
-    erasure.ask(db, loser, f"adapters/p{loser}", now)
+    erasure.ask(db, loser, f"adapters/p{loser}", now, joined_into=winner)
     return n_parked
 
 

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claasbot.domain.conversation import Turn, ever_fewer, plain, prompt_messages, surely_fits
+from claasbot.domain.conversation import Turn, ever_fewer, prompt_messages, surely_fits
+from claasbot.domain.markers import plain
 
 
 def turns(*said: tuple[str, str]) -> tuple[Turn, ...]:
