@@ -1,7 +1,8 @@
 """One HTTP session to one server, and what its failures mean to us.
 
-No answer, or half of one, is ServerDown; an answer that says no is ServerRefused. Refuses to know what is asked: paths
-and bodies are vLLM's business (`vllm.py`).
+No answer is ServerDown, half of one ServerBroke; an answer that says no is ServerRefused. After failures in a row
+nothing is asked for a while (`breaker.py`), but for `look`. Refuses to know what is asked: paths and bodies are vLLM's
+business (`vllm.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any
 
 import aiohttp
 
-from claasbot.errors import ServerDown, ServerRefused
+from claasbot.errors import ServerBroke, ServerDown, ServerRefused
+from claasbot.inference.breaker import Breaker
 
 _KEEP_ALIVE_S = 3.0  # vLLM's own end is 5 s: a connection that it just closed must not be used again
 _LINE_BYTES = 64 * 1024 * 1024  # one line carries the ids of a whole prompt
-_DOWN = frozenset({502, 503, 504})
+_DOWN = frozenset({429, 502, 503, 504})
 _ENGINE_DIED = ("EngineDead", "EngineCore")
 
 
@@ -32,6 +34,9 @@ class Patience:
     load_s: float = 60.0
     forget_s: float = 5.0
     silence_s: float = 120.0
+    n_failures: int = 5
+    """Calls in a row without an answer, after which the server is left alone for `pause_s`."""
+    pause_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class Answer:
 
     @property
     def is_ok(self) -> bool:
-        return self.status < 400
+        return self.status < 300
 
     @property
     def message(self) -> str:
@@ -73,19 +78,31 @@ class Connection:
         self._socket = socket
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session: aiohttp.ClientSession | None = None
+        self.breaker = Breaker(n_failures=patience.n_failures, open_s=patience.pause_s)
 
     @property
     def where(self) -> str:
         return f"the server at {self._socket or self.url}"
 
     async def ask(self, method: str, path: str, body: object = None, *, within_s: float | None = None) -> Answer:
-        """One whole answer, whatever its status. Raises ServerDown when there is none."""
+        """One whole answer, whatever its status. Raises ServerDown when there is none, or is not asked for now."""
+        with self.breaker.call():
+            answer = await self.look(method, path, body, within_s=within_s)
+        if answer.status in _DOWN:
+            self.breaker.failed(f"{self.where} answered {answer.status}")
+        return answer
+
+    async def look(self, method: str, path: str, body: object = None, *, within_s: float | None = None) -> Answer:
+        """As `ask`, also while the server is given a pause: for what finds out whether it is back."""
         timeout = aiohttp.ClientTimeout(
             total=within_s or self.patience.call_s, sock_connect=min(within_s or 1e9, self.patience.connect_s)
         )
         with _as_server_down(self.where, path, timeout.total):
             async with await self._send(method, path, body, timeout) as response:
-                return Answer(status=response.status, data=_parsed(await response.read()))
+                answer = Answer(status=response.status, data=_parsed(await response.read()))
+        if answer.status not in _DOWN:
+            self.breaker.succeeded()
+        return answer
 
     async def expect(
         self, what: str, method: str, path: str, body: object = None, *, within_s: float | None = None
@@ -108,13 +125,16 @@ class Connection:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.silence_s
         )
-        with _as_server_down(self.where, path, self.patience.silence_s):
+        with self.breaker.call(), _as_server_down(self.where, path, self.patience.silence_s):
             response = await self._send("POST", path, body, timeout)
             try:
-                if response.status >= 400:
+                if response.status not in _DOWN:
+                    self.breaker.succeeded()
+                if response.status >= 300:
                     raise refusal(Answer(status=response.status, data=_parsed(await response.read())))
-                async for event in self._events(response, path):
-                    yield event
+                with _as_server_down(self.where, path, self.patience.silence_s, ServerBroke):
+                    async for event in self._events(response, path):
+                        yield event
             finally:
                 response.close()
 
@@ -130,7 +150,7 @@ class Connection:
             if not isinstance(event, dict):
                 raise ServerRefused(f"{path}: {self.where} streamed {data[:80]!r}, expected JSON; is this vLLM?")
             yield event
-        raise ServerDown(f"{path}: {self.where} ended its stream early; ask again")
+        raise ServerBroke(f"{path}: {self.where} ended its stream early; ask again")
 
     async def _send(
         self, method: str, path: str, body: object, timeout: aiohttp.ClientTimeout
@@ -140,11 +160,17 @@ class Connection:
         Whatever we ask for may be asked twice, so that a request that arrived after all does no harm.
         """
         try:
-            return await self._open().request(method, self.url + path, json=body, timeout=timeout)
+            return await self._once(method, path, body, timeout)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            return await self._open().request(method, self.url + path, json=body, timeout=timeout)
+            return await self._once(method, path, body, timeout)
+
+    async def _once(
+        self, method: str, path: str, body: object, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """A redirect is an answer that says no: nobody else names the addresses that we ask."""
+        return await self._open().request(method, self.url + path, json=body, timeout=timeout, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -163,14 +189,16 @@ class Connection:
 
 
 @contextmanager
-def _as_server_down(where: str, path: str, within_s: float | None) -> Iterator[None]:
+def _as_server_down(
+    where: str, path: str, within_s: float | None, kind: type[ServerDown] = ServerDown
+) -> Iterator[None]:
     """What aiohttp raises when there is no answer, in our words."""
     try:
         yield
     except TimeoutError as error:
-        raise ServerDown(f"{path}: {where} was silent for {within_s:g} s; ask again") from error
+        raise kind(f"{path}: {where} was silent for {within_s:g} s; ask again") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise ServerDown(f"{path}: no answer from {where} ({str(error) or type(error).__name__})") from error
+        raise kind(f"{path}: no answer from {where} ({str(error) or type(error).__name__})") from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

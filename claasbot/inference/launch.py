@@ -21,6 +21,7 @@ from claasbot.inference.connection import Patience
 from claasbot.inference.isolation import CPU_PLUGIN, keeps_adapters_apart
 from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import VllmServer
+from claasbot.masking import keep_secret
 
 HOST = "127.0.0.1"
 EXTENSION = "claasbot.vllm_plugins.adapter_control.AdapterControl"
@@ -153,7 +154,7 @@ class LaunchedServer(VllmServer):
         if not plan.model.is_dir():
             raise ModelMissing(f"there is no base model at {plan.model}; run `make model` or set server.model")
         self.plan = plan
-        self.api_key = secrets.token_urlsafe(24)
+        self.api_key = keep_secret(secrets.token_urlsafe(24))
         super().__init__(
             base_facts(plan.base_model, plan.model),
             url=f"http://{HOST}:{plan.port}",
@@ -206,7 +207,7 @@ class LaunchedServer(VllmServer):
     async def _answers(self) -> bool:
         """Healthy, and ours: the name that it serves is the one that we asked for."""
         try:
-            answer = await self._connection.ask("GET", "/health", within_s=1.0)
+            answer = await self._connection.look("GET", "/health", within_s=1.0)
             return answer.is_ok and self._base.name in await self._cards()
         except ServerError:
             return False

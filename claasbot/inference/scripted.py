@@ -20,7 +20,7 @@ from pathlib import Path
 from claasbot.adapter_files import ADAPTER_CONFIG, WEIGHTS, sha256_of
 from claasbot.domain.completion import BASE, Completion, CompletionRequest, FinishReason
 from claasbot.domain.conversation import Message
-from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerDown, ServerRefused
+from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerBroke, ServerDown, ServerRefused
 from claasbot.inference.stopping import until
 from claasbot.ports import ServerInfo
 
@@ -260,7 +260,7 @@ class ScriptedServer:
                 await self.faults.before_token()
                 limit = self.faults.breaks_after_tokens
                 if limit is not None and start >= limit:
-                    raise ServerDown(f"the stream ended after {start} tokens without a reason; ask again")
+                    raise ServerBroke(f"the stream ended after {start} tokens without a reason; ask again")
                 await self._up()
                 piece = sampled[start : start + _PIECE_TOKENS]
                 waiting += piece

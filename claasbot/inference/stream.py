@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from claasbot.domain.completion import Completion, FinishReason
-from claasbot.errors import ServerDown, ServerRefused
+from claasbot.errors import ServerBroke, ServerRefused
 
 
 class Gathering:
@@ -28,7 +28,7 @@ class Gathering:
         if "error" in event:
             error = event["error"]
             said = error.get("message") if isinstance(error, dict) else error
-            raise ServerDown(f"the server broke its stream off: {said!r}; ask again")
+            raise ServerBroke(f"the server broke its stream off: {said!r}; ask again")
         if event.get("prompt_token_ids") is not None:
             self.prompt_ids = tuple(event["prompt_token_ids"])
         choices = event.get("choices") or []
@@ -66,7 +66,7 @@ class Gathering:
     def completion(self, elapsed_s: float) -> Completion:
         """What was sampled. Raises when the stream ended without saying why, or without the prompt's ids."""
         if self.finish_reason is None:
-            raise ServerDown(f"the stream ended after {len(self.token_ids)} tokens without a reason; ask again")
+            raise ServerBroke(f"the stream ended after {len(self.token_ids)} tokens without a reason; ask again")
         if self.prompt_ids is None:
             raise ServerRefused("the stream has no prompt_token_ids; the server must be vLLM 0.26 or later")
         return Completion(

@@ -16,7 +16,7 @@ from typing import Any
 
 from claasbot.domain.completion import Completion, CompletionRequest
 from claasbot.domain.conversation import Message
-from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerDown, ServerError, ServerRefused
+from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerBroke, ServerDown, ServerError, ServerRefused
 from claasbot.inference.connection import Answer, Connection, Patience
 from claasbot.inference.isolation import MIXES, keeps_adapters_apart
 from claasbot.inference.stopping import until
@@ -188,7 +188,7 @@ class VllmServer:
         """What is wrong with it now, in one line; None when all is well. A few short requests, 3 s at most."""
         try:
             async with asyncio.timeout(_TROUBLE_S):
-                answer = await self._connection.ask("GET", "/health", within_s=_HEALTH_S)
+                answer = await self._connection.look("GET", "/health", within_s=_HEALTH_S)
                 if not answer.is_ok:
                     return str(answer.refusal("health"))
                 await self.info()
@@ -198,6 +198,11 @@ class VllmServer:
         except ServerError as error:
             return str(error)
         return None
+
+    @property
+    def pause(self) -> str | None:
+        """Why nothing is asked of it for a moment; None while it answers."""
+        return self._connection.breaker.why_open
 
     async def close(self) -> None:
         await self._connection.close()
@@ -253,6 +258,7 @@ def _chat_body(request: CompletionRequest) -> dict[str, object]:
         "model": request.model,
         "messages": _plain(request.messages),
         "chat_template_kwargs": request.template_options,
+        "n": 1,
         "stream": True,
         "logprobs": True,
         "top_logprobs": 0,
@@ -283,7 +289,10 @@ def _refusal_for(model: str) -> Callable[[Answer], Exception]:
     def refusal(answer: Answer) -> Exception:
         if answer.status == 404:
             return AdapterNotLoaded(f"the server does not serve {model!r} ({answer.message}); load it first")
-        return answer.refusal(f"completing with {model!r}")
+        refused = answer.refusal(f"completing with {model!r}")
+        if answer.status >= 500 and not isinstance(refused, ServerDown):
+            return ServerBroke(f"{refused}; try again")
+        return refused
 
     return refusal
 

@@ -26,7 +26,7 @@ from claasbot.domain.conversation import (
 )
 from claasbot.domain.gate import is_mostly_repetition
 from claasbot.domain.person import CONSENT_TEXT, Person
-from claasbot.errors import AdapterNotLoaded, BadInput, ChatError, ServerDown
+from claasbot.errors import AdapterNotLoaded, BadInput, ChatError, ServerBroke, ServerDown
 from claasbot.ports import ChatClient, InferenceServer, ReplyWriter, ServerInfo
 from claasbot.services.clock import Clock
 from claasbot.services.exchanges import ChatRules, Exchange, Exchanges
@@ -59,6 +59,8 @@ class _Running:
     writer: ReplyWriter
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     has_shown: bool = False
+    is_shown: bool = False
+    """All of it."""
 
 
 class Answering:
@@ -74,6 +76,8 @@ class Answering:
         self._running: dict[ChatAddress, _Running] = {}
         self._unused: dict[int, ReplyWriter] = {}
         """Replies that were opened and of which nothing was shown yet, by update: the next attempt takes them."""
+        self._shown: dict[int, tuple[str, ...]] = {}
+        """Message keys of completions that were shown and could not be saved as such: never to be shown again."""
 
     async def answer(
         self, client: ChatClient, person: Person, saids: tuple[Said, ...], inbox_ids: tuple[int, ...]
@@ -108,8 +112,7 @@ class Answering:
                 await self._store.run(conversations.drop_user_turn, inbox_id, self._clock())
                 raise
         elif sent.message_key is None:
-            writer = await client.open_reply(event.address, event.message_key or None)
-            await self._show(writer, sent, fell_back=False)
+            await self._show_again(client, event.address, event.message_key or None, sent)
 
     async def retry(
         self,
@@ -125,7 +128,7 @@ class Answering:
         sent = await self._store.run(completions.completion_of_update, inbox_id)
         if sent is not None:  # completed before a crash, and perhaps not shown
             if sent.message_key is None:
-                await self._show(await client.open_reply(address, reply_to), sent, fell_back=False)
+                await self._show_again(client, address, reply_to, sent)
             return
         begin = partial(self.exchanges.begin_retry, person, address, reply_to, message_key, inbox_id)
         await self._complete(client, await self._store.run(begin))
@@ -146,6 +149,12 @@ class Answering:
         running.stop.set()
         return True
 
+    def stop_all(self, person_id: int) -> None:
+        """Every answer that is being written to that person, wherever."""
+        for running in self._running.values():
+            if running.person_id == person_id:
+                running.stop.set()
+
     def is_writing(self, address: ChatAddress) -> bool:
         return address in self._running
 
@@ -162,9 +171,12 @@ class Answering:
             info = await self._server.info()
             policy, completion = await self._sample(running, exchange, messages)
             sent = await self._keep(exchange, messages, policy, completion, info)
-            await self._show(writer, sent, fell_back=policy.fell_back)
+            keys = await self._show(writer, sent, fell_back=policy.fell_back)
+            running.is_shown = True
+            await self._save_keys(sent, keys)
         except Exception as error:
-            await self._broke_off(running, exchange, error)
+            if not running.is_shown:
+                await self._broke_off(running, exchange, error)
             raise
         finally:
             del self._running[exchange.address]
@@ -244,10 +256,24 @@ class Answering:
                 if is_shown:
                     running.has_shown = True
                     await running.writer.write(part)
-        raise ServerDown(f"the stream for {request.model!r} ended without a completion; try again")
+        raise ServerBroke(f"the stream for {request.model!r} ended without a completion; try again")
 
-    async def _show(self, writer: ReplyWriter, sent: SentCompletion, *, fell_back: bool) -> None:
-        keys = await writer.finish(
+    async def _show_again(
+        self, client: ChatClient, address: ChatAddress, reply_to: str | None, sent: SentCompletion
+    ) -> None:
+        """What a crash, or a store that failed, left without its message keys."""
+        keys = self._shown.get(sent.completion_id)
+        if keys is None:
+            keys = await self._show(await client.open_reply(address, reply_to), sent, fell_back=False)
+        await self._save_keys(sent, keys)
+
+    async def _save_keys(self, sent: SentCompletion, keys: tuple[str, ...]) -> None:
+        self._shown[sent.completion_id] = keys
+        await self._store.run(completions.set_message_keys, sent.completion_id, keys)
+        del self._shown[sent.completion_id]
+
+    async def _show(self, writer: ReplyWriter, sent: SentCompletion, *, fell_back: bool) -> tuple[str, ...]:
+        return await writer.finish(
             Reply(
                 text=sent.completion.text or "(I have nothing to say to that.)",
                 buttons=_thumbs(sent.completion_id) if self._rules.has_buttons else (),
@@ -256,7 +282,6 @@ class Answering:
                 data={"finish_reason": sent.completion.finish_reason, "fell_back": fell_back},
             )
         )
-        await self._store.run(completions.set_message_keys, sent.completion_id, keys)
 
 
 def _begins_to_repeat(text: str, turns: tuple[Turn, ...]) -> bool:

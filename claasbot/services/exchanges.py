@@ -32,6 +32,10 @@ class ChatRules:
     """In a group, a message that replies to nothing begins a new conversation after this pause."""
     answers_per_day: int = 0
     """Most answers to one person in 24 hours; 0: as many as they like."""
+    max_waiting: int = 1_000
+    """Most updates of everybody that wait at once."""
+    max_waiting_each: int = 0
+    """The same of one person; 0: no limit of their own."""
     has_buttons: bool = True
     """Whether answers carry thumbs and a retry, where the surface has none of its own."""
 

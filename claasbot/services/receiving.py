@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
+from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from sqlite_utils import Database
@@ -23,11 +25,16 @@ from claasbot.domain.conversation import (
     Stopped,
     belongs_with,
 )
-from claasbot.errors import BadInput, ChatGone, ClaasbotError, NotFound, NotYours, ServerDown, StoreError
+from claasbot.errors import BadInput, ChatGone, ClaasbotError, NotFound, NotYours, ServerBroke, ServerDown, StoreError
+from claasbot.logs import new_error_id
+from claasbot.masking import masked
 from claasbot.ports import ChatClient
 from claasbot.services.answering import Answering
 from claasbot.services.clock import Clock
+from claasbot.services.crowding import Crowding
 from claasbot.services.hearing import Hearing, NotYet, own_key
+from claasbot.services.not_saved import NotSaved
+from claasbot.services.outage import Outage
 from claasbot.services.stage import keep_doing, news_or_time
 from claasbot.storage import chats, inbox, people
 from claasbot.storage.inbox import Update
@@ -40,8 +47,12 @@ _AT_ONCE = 500
 """Most updates that are read at once, besides those that wait in lanes already."""
 _REST_OF_TEXT_S = 1.5
 """How long the rest of a text that the platform cut is waited for."""
-_MAX_ATTEMPTS = 60
-"""About eight minutes with the pauses between: longer than a server takes to start."""
+_PATIENCE = timedelta(hours=1)
+"""How long a message waits for a server that is down: longer than one takes to be mended by hand."""
+_MOST_BREAKS = 5
+"""Answers to one message that the server began and did not end: the message may be what breaks it."""
+
+DOWN = Reply(text="My model is starting again: I answer as soon as it is back.", notice=True)
 
 _LaneKey = tuple[object, bool]
 
@@ -83,21 +94,36 @@ class Receiving:
         clients: dict[tuple[str, str], ChatClient],
         answering: Answering,
         hearing: Hearing,
+        crowding: Crowding,
         clock: Clock,
-        retry_s: float = 0.5,
     ) -> None:
-        """`retry_s`: first pause before an update that found the server down is tried again."""
+        """`clients` by (platform, bot account)."""
         self._store = store
-        self._retry_s = retry_s
+        self._outage = Outage()
         self._clients = clients
+        self._not_saved = NotSaved(clients)
+        self._crowding = crowding
         self._answering = answering
         self._hearing = hearing
         self._clock = clock
         self._lanes: dict[_LaneKey, _Lane] = {}
         self._taken: set[int] = set()
+        self._n_breaks: Counter[int] = Counter()
+        self._is_finishing = False
 
     async def accept(self, event: ChatEvent) -> None:
-        """Commit an update; returns when it cannot be lost any more. A stop is obeyed at once and never stored."""
+        """Commit an update; returns when it cannot be lost any more. A stop is obeyed at once and never stored.
+
+        Raises StoreError, after the person was told, when it is not saved.
+        """
+        try:
+            await self._commit(event)
+        except StoreError:
+            await self._not_saved.tell(event)
+            raise
+        self._not_saved.is_over(event.address)
+
+    async def _commit(self, event: ChatEvent) -> None:
         if isinstance(event, Stopped):
             await self._stop(event)
             return
@@ -126,15 +152,34 @@ class Receiving:
         async with asyncio.TaskGroup() as group:
             await keep_doing("receiving", partial(self._hand_out, group), self._store.stages.inbox)
 
+    async def finish(self, within_s: float) -> None:
+        """Begin nothing more; return when what was begun is done, or the time is over. The rest waits in the store."""
+        self._is_finishing = True
+        self._outage.ended()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._lanes:  # noqa: ASYNC110 - a lane ends by itself, and nobody else waits for that
+                    await asyncio.sleep(0.02)
+
     async def _hand_out(self, group: asyncio.TaskGroup) -> float:
+        turned_away = []
         for update in await self._store.run(inbox.waiting, self._clock(), _AT_ONCE + len(self._taken)):
-            if update.inbox_id not in self._taken:
-                self._taken.add(update.inbox_id)
-                self._lane_of(update, group).put(update)
+            if update.inbox_id in self._taken:
+                continue
+            if self._crowding.refuses(update) and _may_be_turned_away(update.event):
+                turned_away.append(update)
+                continue
+            self._taken.add(update.inbox_id)
+            self._crowding.takes(update)
+            self._lane_of(update, group).put(update)
+        if turned_away:
+            await self._mark_handled(tuple(turned_away), "turned away: too many wait")
+            group.create_task(self._crowding.tell(turned_away))
         return _LOOK_S
 
     def _lane_of(self, update: Update, group: asyncio.TaskGroup) -> _Lane:
-        key = (update.event.address, update.is_late or _waits_its_turn(update.event))
+        overtakes = self._outage.is_on and _is_about_forgetting(update.event)
+        key = (update.event.address, update.is_late or (_waits_its_turn(update.event) and not overtakes))
         if key not in self._lanes:
             lane = self._lanes[key] = _Lane()
             group.create_task(self._work(key, lane, group))
@@ -148,6 +193,7 @@ class Receiving:
                 await self._handle_safely(updates)
             except StoreError as error:  # the rows still wait, and so does everything behind them
                 log.error("update %d is tried again: %s", updates[0].inbox_id, error)
+                await self._not_saved.tell(updates[0].event)
                 lane.put_back(updates)
                 await asyncio.sleep(_LOOK_S)
                 continue
@@ -158,6 +204,8 @@ class Receiving:
             except Exception:  # the outermost loop of a chat: one update's trouble must not end the bot
                 log.exception("update %d could not be ended", updates[0].inbox_id)
             self._taken.difference_update(update.inbox_id for update in updates)
+            self._crowding.is_done_with(updates)
+            self._n_breaks.pop(updates[0].inbox_id, None)
         del self._lanes[key]
 
     async def _handle_safely(self, updates: tuple[Update, ...]) -> None:
@@ -168,44 +216,51 @@ class Receiving:
             await self._end(updates, "no such chat client runs")
             return
         try:
-            while not await self._handled(client, updates):
-                pass
+            await self._handle_until_done(client, updates)
         except (StoreError, NotYet):
             raise
         except ChatGone as error:
             log.info("update %d: %s", first.inbox_id, error)
             await self._store.run(chats.gone, first.event.address, self._clock())
             await self._end(updates, str(error))
-        except ClaasbotError as error:
-            expected = isinstance(error, BadInput | NotFound | NotYours)
-            if not expected:
-                log.error("update %d failed: %s", first.inbox_id, error)
-            await self._give_up(client, updates, str(error) if expected else f"That went wrong: {error}.")
-        except Exception:
-            error_id = secrets.token_hex(4)
+        except (BadInput, NotFound, NotYours) as error:
+            await self._give_up(client, updates, str(error))
+        except Exception as error:
+            error_id = new_error_id()
             log.exception("update %d failed, error %s", first.inbox_id, error_id)
-            await self._give_up(client, updates, f"Something broke; the admin finds it as error {error_id}.")
+            what = f"That went wrong: {masked(str(error))}" if isinstance(error, ClaasbotError) else "Something broke"
+            await self._give_up(client, updates, f"{what} (error {error_id}). Tell the host that number.")
 
-    async def _handled(self, client: ChatClient, updates: tuple[Update, ...]) -> bool:
-        """Whether it is done. A server that is down is waited for, longer than it takes to start."""
-        first = updates[0]
-        if first.is_begun and not await self._store.run(inbox.is_open, first.inbox_id):
-            return True  # it was merged into the one before
-        try:
-            await self._hearing.handle(client, updates)
-        except ServerDown as error:
-            attempts = await self._store.run(inbox.failed, first.inbox_id, str(error))
-            log.warning("update %d waits for the server (attempt %d): %s", first.inbox_id, attempts, error)
-            if attempts >= _MAX_ATTEMPTS:
-                await self._give_up(client, updates, "My model does not come back. Please try again later.")
-                return True
-            if attempts == 1:
-                notice = Reply(text="My model is starting again: I answer as soon as it is back.", notice=True)
-                await self._tell(client, first, notice)
-            await asyncio.sleep(min(10.0, self._retry_s * attempts))
-            return False
-        await self._end(updates)
-        return True
+    async def _handle_until_done(self, client: ChatClient, updates: tuple[Update, ...]) -> None:
+        """A server that is down is waited for. When claasbot ends first, the update stays open."""
+        first, since, n_failures = updates[0], self._clock(), 0
+        while not self._is_finishing:
+            if not await self._store.run(inbox.is_open, first.inbox_id):
+                return  # it was merged into the one before, or its person was forgotten meanwhile
+            try:
+                await self._hearing.handle(client, updates)
+            except ServerDown as error:
+                n_failures += 1
+                if sentence := await self._why_not_again(first, error, is_late=self._clock() - since > _PATIENCE):
+                    await self._give_up(client, updates, sentence)
+                    return
+                if n_failures == 1 and first.attempts == 0 and self._outage.is_news_to(first.event.address):
+                    await self._tell(client, first, DOWN)
+                await self._outage.wait(n_failures)
+            else:
+                if n_failures:
+                    self._outage.ended()
+                await self._end(updates)
+                return
+
+    async def _why_not_again(self, update: Update, error: ServerDown, *, is_late: bool) -> str:
+        """What to tell the person where another attempt is in vain; empty where it is not."""
+        attempts = await self._store.run(inbox.failed, update.inbox_id, str(error))
+        log.warning("update %d waits for the server (attempt %d): %s", update.inbox_id, attempts, error)
+        self._n_breaks[update.inbox_id] += isinstance(error, ServerBroke)
+        if self._n_breaks[update.inbox_id] >= _MOST_BREAKS:
+            return f"My model broke off {_MOST_BREAKS} times over that. Please say it another way."
+        return "My model does not come back. Please try again later." if is_late else ""
 
     async def _give_up(self, client: ChatClient, updates: tuple[Update, ...], text: str) -> None:
         await self._mark_handled(updates, text)
@@ -238,6 +293,18 @@ class Receiving:
             await client.send(update.event.address, reply, own_key(update.event))
         except ClaasbotError as error:
             log.info("update %d: the problem could not be told: %s", update.inbox_id, error)
+
+
+def _is_about_forgetting(event: ChatEvent) -> bool:
+    """To be obeyed also where answers wait for a server that is down."""
+    if isinstance(event, Commanded):
+        return event.command == "forget"
+    return isinstance(event, Pressed) and event.action.partition(":")[0] == "forget"
+
+
+def _may_be_turned_away(event: ChatEvent) -> bool:
+    """What the person sees unanswered and can say again."""
+    return isinstance(event, Said | Commanded) and not _is_about_forgetting(event)
 
 
 def _waits_its_turn(event: ChatEvent) -> bool:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from claasbot.domain.completion import Completion, CompletionRequest, Sampling
 from claasbot.domain.conversation import Message
-from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerDown, ServerRefused
+from claasbot.errors import AdapterNotLoaded, AdaptersMix, ServerBroke, ServerDown, ServerRefused
 from claasbot.inference.connection import Patience
 from claasbot.inference.vllm import BaseFacts, Mount, VllmServer
 from tests.inference.fake_vllm import FakeVllm, card, first, serving, token
@@ -67,6 +67,7 @@ async def test_a_completion_asks_for_its_evidence(fake: FakeVllm, server: VllmSe
             "model": "base",
             "messages": [{"role": "user", "content": "Hello"}],
             "chat_template_kwargs": {"enable_thinking": False},
+            "n": 1,
             "stream": True,
             "logprobs": True,
             "top_logprobs": 0,
@@ -283,9 +284,9 @@ async def test_a_model_that_is_not_served_is_not_loaded(fake: FakeVllm, server: 
     [
         (400, "prompt is too long", ServerRefused),
         (401, "Unauthorized", ServerRefused),
-        (500, "LoRA rank 32 is greater than max_lora_rank 16", ServerRefused),
         (500, "EngineCore encountered an issue", ServerDown),
         (503, "paused", ServerDown),
+        (429, "too many requests", ServerDown),
     ],
 )
 async def test_refusals_say_what_the_server_said(
@@ -296,6 +297,18 @@ async def test_refusals_say_what_the_server_said(
         with pytest.raises(raised, match=message) as error:
             await call
         assert error.type is raised
+
+
+async def test_an_error_inside_the_server_refuses_a_call_and_breaks_an_answer(
+    fake: FakeVllm, server: VllmServer
+) -> None:
+    """An answer is tried again a few times: the next attempt may go well."""
+    message = "LoRA rank 32 is greater than max_lora_rank 16"
+    fake.answers |= {path: (500, {"error": {"message": message}}) for path in (CHAT, "/tokenize")}
+    with pytest.raises(ServerRefused, match=message):
+        await server.count_tokens((), {})
+    with pytest.raises(ServerBroke, match=message):
+        await whole(server)
 
 
 async def test_a_server_of_another_model_names_the_setting(fake: FakeVllm, server: VllmServer) -> None:

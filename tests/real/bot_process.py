@@ -16,11 +16,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 START_S = 240.0
 
 
 class BotProcess:
     """One bot on one data folder. Start it again after a kill: the folder stays."""
+
+    command: tuple[str, ...] = (sys.executable, "-m", "claasbot", "run")
 
     def __init__(self, data: Path, model: Path, **settings: str) -> None:
         self.data = data
@@ -38,12 +41,13 @@ class BotProcess:
             "CLAASBOT_SERVER__PORT": str(free_port()),
             "CLAASBOT_WEB__PORT": "0",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
             **self.settings,
         }
         self.url = self.sign_in_url = ""
         with (self.data / "said.txt").open("w") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "claasbot", "run"],
+                self.command,
                 env=environment,
                 cwd=self.data,
                 stdout=said,

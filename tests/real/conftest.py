@@ -20,6 +20,7 @@ from claasbot.inference.launch import LaunchedServer, ServerPlan
 from claasbot.inference.model_folder import base_facts
 from claasbot.inference.vllm import VllmServer
 from tests.contracts.other_loop import EngineOnOtherLoop, OtherLoop
+from tests.faults.conftest import totals  # noqa: F401 - a fixture
 from tests.real.bot_process import BotProcess, free_port
 
 MODEL = Path(__file__).parents[2] / "data/var/models/SmolLM2-135M-Instruct"
