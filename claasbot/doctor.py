@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 import shutil
 import socket
 import sqlite3  # noqa: TID251 - its version is a finding
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from claasbot import __version__
+from claasbot.masking import masked
 from claasbot.own_command import own_command
 from claasbot.settings import Settings
 
@@ -34,6 +38,10 @@ class Finding:
     level: Level
     detail: str
     todo: str = ""
+
+    def masked(self) -> Finding:
+        """Without the secrets that this process knows: reports are pasted into issues."""
+        return replace(self, detail=masked(self.detail), todo=masked(self.todo))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +66,22 @@ def examine(
         _model(settings, model_folder),
         *_ports(settings, bot_runs=bot_runs),
         _disk(settings.data),
+        _private(settings.data),
         _sqlite(),
         *_tokens(accounts),
         _access(settings, is_elsewhere=bool(accounts)),
         _gpu(is_gpu=is_gpu),
     ]
+
+
+def report(findings: list[Finding]) -> dict[str, object]:
+    """For programs: docs/operations.md says what it holds."""
+    return {
+        "schema": 1,
+        "version": __version__,
+        "worst": worst(findings),
+        "findings": [asdict(finding) for finding in findings],
+    }
 
 
 def worst(findings: Iterable[Finding]) -> Level:
@@ -153,6 +172,14 @@ def _disk(data: Path) -> Finding:
         todo = f"free some space: {_FREE_GIB} GiB are comfortable"
         return Finding(name="disk", level="note", detail=f"{free:.1f} GiB free", todo=todo)
     return Finding(name="disk", level="ok", detail=f"{free:.0f} GiB free")
+
+
+def _private(data: Path) -> Finding:
+    """The folder's mode is what keeps conversations, logs and the socket from others on the machine."""
+    if data.exists() and data.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        todo = f"chmod 700 {shlex.quote(str(data))}"
+        return Finding(name="privacy", level="problem", detail=f"others may look into {data}", todo=todo)
+    return Finding(name="privacy", level="ok", detail="the data folder is its owner's alone")
 
 
 def _sqlite() -> Finding:

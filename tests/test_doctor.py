@@ -1,12 +1,14 @@
 """The doctor names what is wrong and what to do about it."""
 
+import json
 import socket
 
 import pytest
 
 from claasbot import doctor, settings
-from claasbot.app import bot_accounts
 from claasbot.cli import main
+from claasbot.data_folder import DataFolder
+from claasbot.platforms import bot_accounts
 from claasbot.settings import Settings
 
 
@@ -77,10 +79,53 @@ def test_an_open_bot_on_a_platform_is_noted(tmp_path):
     assert findings(Settings(data=tmp_path), tmp_path)["access"].level == "ok"
 
 
-@pytest.mark.parametrize("json", [[], ["--json"]])
-def test_the_command_prints_every_finding(json, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_the_command_prints_every_finding(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
-    main(["doctor", *json])
+    main(["doctor", *words])
     out = capsys.readouterr().out
     for name in ("python", "packages", "model", "disk", "sqlite", "platforms", "access", "gpu", "server"):
         assert name in out
+
+
+def test_the_line_for_programs_keeps_its_shape(tmp_path, monkeypatch, capsys):
+    """docs/operations.md promises these fields."""
+    monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
+    status = main(["doctor", "--json"])
+    [line] = capsys.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert found.keys() == {"schema", "version", "worst", "findings"}
+    assert found["schema"] == 1
+    assert all(one.keys() == {"name", "level", "detail", "todo"} for one in found["findings"])
+    levels = [one["level"] for one in found["findings"]]
+    assert set(levels) <= {"ok", "note", "problem"} and found["worst"] in levels
+    assert status == (found["worst"] == "problem")
+    assert {"privacy", "audit"} <= {one["name"] for one in found["findings"]}
+
+
+def test_a_database_that_does_not_open_is_a_finding_among_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
+    (tmp_path / "claasbot.db").write_bytes(b"not a database at all, " * 400)
+    assert main(["doctor", "--json"]) == 1
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["audit"]["level"] == "problem" and "is damaged or encrypted" in found["audit"]["detail"]
+    assert "restore a backup" in found["audit"]["todo"] and "restore a backup" not in found["audit"]["detail"]
+    assert "disk" in found
+
+
+def test_while_the_bot_starts_the_doctor_says_what_it_can(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
+    with DataFolder(root=tmp_path).lock():
+        main(["doctor", "--json"])
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["bot"]["level"] == "note" and "is starting or stopping" in found["bot"]["detail"]
+    assert "disk" in found
+
+
+def test_a_data_folder_that_others_may_look_into_is_a_problem(tmp_path):
+    data = tmp_path / "d"
+    data.mkdir(mode=0o700)
+    assert findings(Settings(data=data), tmp_path)["privacy"].level == "ok"
+    data.chmod(0o750)
+    found = findings(Settings(data=data), tmp_path)["privacy"]
+    assert (found.level, found.todo) == ("problem", f"chmod 700 {data}")

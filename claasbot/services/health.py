@@ -1,4 +1,4 @@
-"""What the lights show: whether each part works and what waits. Values only; `app.py` asks the parts."""
+"""What the lights show: whether each part works and what waits. Values only; the cycle asks the parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlite_utils import Database
 
-from claasbot.storage import inbox, lessons, outbox, switches
+from claasbot.storage import inbox, lessons, outbox
 
 LightState = Literal["ok", "busy", "down", "off"]
 
@@ -42,9 +42,9 @@ class Status:
     """Of claasbot itself."""
 
 
+def store_light(trouble: str) -> Light:
+    return Light(name="store", state="down" if trouble else "ok", detail=trouble or "flushed row by row")
+
+
 def queues(db: Database) -> Queues:
     return Queues(inbox=inbox.n_waiting(db), lessons=lessons.n_open(db), outbox=outbox.n_waiting(db))
-
-
-def is_paused(db: Database) -> bool:
-    return switches.switch(db, switches.LEARNING) == "paused"

@@ -1,4 +1,4 @@
-"""Settings that admins change while claasbot runs, such as whether it learns."""
+"""Facts about the whole bot, by name: what admins switch while it runs, and how far work that returns has come."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from sqlite_utils import Database
 
 from claasbot.storage.rows import change, one, text_of
 
-LEARNING = "learning"
-"""`on` or `paused`."""
+_LEARNING = "learning"
 
 
 def switch(db: Database, name: str) -> str | None:
-    """A setting that admins change while claasbot runs, such as `learning`."""
     row = one(db, "SELECT value FROM switch WHERE name = ?", name)
     return None if row is None else str(row["value"])
 
@@ -27,3 +25,12 @@ def set_switch(db: Database, name: str, value: str, now: datetime) -> None:
         value,
         text_of(now),
     )
+
+
+def is_paused(db: Database) -> bool:
+    """Lessons, for everybody, by an admin."""
+    return switch(db, _LEARNING) == "paused"
+
+
+def set_paused(db: Database, paused: bool, now: datetime) -> None:
+    set_switch(db, _LEARNING, "paused" if paused else "on", now)
