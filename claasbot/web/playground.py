@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from claasbot.domain.admin import FIRST_OWNER
 from claasbot.domain.conversation import Attachment, ChatAddress, ChatEvent, Pressed, Reply, Said
 from claasbot.errors import ChatError
 from claasbot.ports import Accept, ClientHealth, Mark
@@ -26,8 +27,6 @@ QUEUE_FRAMES = 1_024
 """What a tab may be behind before it must reload: a long answer has a few hundred."""
 _KEPT_NOTICES = 30
 _SEEN_KEYS = 200
-_FILE = "file_text"
-"""An export is fetched from its own address: it may be large, and is kept nowhere."""
 CHAT = "main"
 
 
@@ -85,7 +84,7 @@ class _Chat:
             "notice": reply.notice,
             "finish_reason": reply.data.get("finish_reason"),
             "fell_back": bool(reply.data.get("fell_back")),
-            "data": {name: _json_safe(value) for name, value in reply.data.items() if name != _FILE},
+            "data": {name: _json_safe(value) for name, value in reply.data.items()},
         }
 
     def keep(self, reply: Reply, shown: dict[str, Any]) -> None:
@@ -112,6 +111,7 @@ class Playground:
     ) -> None:
         self.platform = platform
         self.bot_account = bot_account
+        self.max_file_bytes = 0
         self._clock = clock
         self._queue_frames = queue_frames
         self._chats: dict[str, _Chat] = {}
@@ -119,8 +119,16 @@ class Playground:
 
     @property
     def address(self) -> ChatAddress:
-        """The one chat that people come to."""
+        """The first owner's chat, and that of everybody at the terminal."""
         return ChatAddress(platform=self.platform, bot_account=self.bot_account, chat=CHAT)
+
+    def address_of(self, account: str) -> ChatAddress:
+        """Everybody's chat is their own: what is written there goes to no tab of anybody else."""
+        if self.platform == "console" or account == FIRST_OWNER:
+            return self.address
+        # An admin may have the name of that chat: theirs is another all the same. No name has a colon.
+        chat = f"{CHAT}:{account}" if account == CHAT else account
+        return ChatAddress(platform=self.platform, bot_account=self.bot_account, chat=chat)
 
     async def run(self, accept: Accept) -> None:
         self._accept = accept
@@ -186,6 +194,12 @@ class Playground:
         finally:
             chat.subscriptions.discard(tab)
             tab.close()
+
+    def forget(self, account: str) -> None:
+        """Whoever comes here reads the same chat: what anybody said in it and was told goes."""
+        for chat in self._chats.values():
+            chat.notices.clear()
+            chat.waiting.clear()
 
     def notices(self, address: ChatAddress) -> list[dict[str, Any]]:
         """The latest notices, oldest first."""
