@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from claasbot.domain.conversation import (
@@ -49,6 +50,11 @@ class ConsoleChat:
     def __init__(self, platform: str = "console", bot_account: str = "console") -> None:
         self.platform = platform
         self.bot_account = bot_account
+        self.max_file_bytes = 1 << 30
+        self.received: dict[str, bytes] = {}
+        """Files that replies brought, by name: the latest of each."""
+        self.forgotten: list[str] = []
+        """Accounts, in the order in which they were forgotten."""
         self.shown: list[Shown] = []
         self.files: dict[str, str] = {}
         """What people may attach, by reference."""
@@ -72,6 +78,9 @@ class ConsoleChat:
 
     async def send(self, address: ChatAddress, reply: Reply, reply_to: str | None = None) -> tuple[str, ...]:
         key = self.key_of(reply)
+        name, path = reply.data.get("file_name"), reply.data.get("file_path")
+        if isinstance(name, str) and isinstance(path, str):
+            self.received[name] = await asyncio.to_thread(Path(path).read_bytes)
         await self.record(
             Shown(address=address, kind="notice", message_key=key, reply_to=reply_to, text=reply.text, reply=reply)
         )
@@ -88,6 +97,9 @@ class ConsoleChat:
 
     def health(self) -> ClientHealth:
         return ClientHealth(state="ok", detail="in this process")
+
+    def forget(self, account: str) -> None:
+        self.forgotten.append(account)
 
     async def record(self, shown: Shown) -> None:
         async with self._news:

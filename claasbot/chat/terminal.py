@@ -15,16 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import aiohttp
 
 from claasbot.chat.console import is_unasked
 from claasbot.chat.screen import Lines, Screen
+from claasbot.data_folder import why_nobody_answers
 from claasbot.errors import ChatError
 from claasbot.own_command import own_command
 
 _PATIENCE_S = 600.0
+_CHUNK_BYTES = 1 << 16
 _MARKS = {"noted": "noted", "queued": "learning…", None: "taken back"}
 """The others come with a notice that says more."""
 _REMARKS = {"abort": "stopped", "length": "cut at the length limit"}
@@ -41,7 +43,7 @@ async def chat_in_terminal(socket_path: Path, *, input_fd: int = 0, out: TextIO 
     async with aiohttp.ClientSession(
         "http://localhost", connector=connector, timeout=aiohttp.ClientTimeout(total=None)
     ) as session:
-        terminal = _Terminal(session, Lines(input_fd), Screen(shown_on, is_tty=os.isatty(input_fd)))
+        terminal = _Terminal(session, socket_path, Lines(input_fd), Screen(shown_on, is_tty=os.isatty(input_fd)))
         try:
             await terminal.run()
         except BaseExceptionGroup as group:
@@ -59,8 +61,9 @@ class _Awaited:
 
 
 class _Terminal:
-    def __init__(self, session: aiohttp.ClientSession, lines: Lines, screen: Screen) -> None:
+    def __init__(self, session: aiohttp.ClientSession, socket_path: Path, lines: Lines, screen: Screen) -> None:
         self._session = session
+        self._socket_path = socket_path
         self._lines = lines
         self._screen = screen
         self._connected = asyncio.Event()
@@ -145,10 +148,18 @@ class _Terminal:
         return await self._request("POST", "/api/events", json=event) is not None
 
     async def _export(self, file_name: str) -> None:
-        found = await self._request("GET", "/api/export")
-        if found is not None:
-            path = await asyncio.to_thread(_save, Path.cwd() / Path(file_name).name, json.dumps(found, indent=1))
-            self._screen.line(f"* saved as {path}")
+        try:
+            async with self._session.get("/api/export") as response:
+                if response.status >= 400:
+                    self._screen.line(f"* {(await response.json()).get('error', response.status)}")
+                    return
+                path, file = await asyncio.to_thread(_new_file, Path.cwd() / Path(file_name).name)
+                with file:
+                    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                        await asyncio.to_thread(file.write, chunk)
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            raise ChatError(f"the export could not be saved ({type(error).__name__}): try /export again") from error
+        self._screen.line(f"* saved as {path}")
 
     async def _request(self, method: str, path: str, **body: Any) -> dict[str, Any] | None:
         """The bot's JSON; None after a refusal, which is shown. Raises ChatError when the bot is gone."""
@@ -174,7 +185,7 @@ class _Terminal:
                     for block in blocks:
                         await self._show_block(block.decode())
         except aiohttp.ClientConnectorError as error:
-            raise ChatError(f"no claasbot runs on this data folder; start it with `{own_command('run')}`") from error
+            raise ChatError(why_nobody_answers(self._socket_path)) from error
         except aiohttp.ClientError as error:
             raise ChatError(f"the connection to the bot broke ({type(error).__name__})") from error
         raise ChatError(f"the bot stopped; start it with `{own_command('run')}`")
@@ -240,12 +251,10 @@ class _Terminal:
             awaited.done.set()
 
 
-def _save(path: Path, text: str) -> Path:
+def _new_file(path: Path) -> tuple[Path, BinaryIO]:
     """Beside what is there, never over it; readable by its owner only."""
     chosen, n = path, 1
     while chosen.exists():
         n += 1
         chosen = path.with_stem(f"{path.stem}-{n}")
-    with os.fdopen(os.open(chosen, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    return chosen
+    return chosen, os.fdopen(os.open(chosen, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

@@ -13,7 +13,7 @@ Scorer = Callable[[str, str], float]
 MAX_WORDS = 25
 # A full stop inside a number (3.5) or before a small letter (e.g. tea) ends nothing. "Dr. Jones"
 # counts as two sentences: the score may be too low, never too high.
-_SENTENCE_END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(]?[A-Z0-9]|$)""")
+_SENTENCE_END = re.compile(r"""(?<![.!?])[.!?]++["')\]]*+(?=\s+["'(]?[A-Z0-9]|$)""")
 
 
 def one_short_sentence(text: str, finish_reason: str) -> float:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from aiohttp import web
 
 from claasbot.domain.person import CONSENT_TEXT
-from claasbot.storage import lessons, people
+from claasbot.storage import feedback_events, lessons, people
 from claasbot.web import reading
+from claasbot.web.bodies import query_of
 from claasbot.web.lesson_view import CURVE_HEIGHT, CURVE_WIDTH, lesson_view
 from claasbot.web.pages import render
+from claasbot.web.paging import Older, OlderLesson, OlderOfPerson, older
 from claasbot.web.parts import PARTS
 
 _MOST = 200
+"""Rows on one page."""
 
 
 async def overview(request: web.Request) -> web.StreamResponse:
@@ -29,23 +32,30 @@ async def overview(request: web.Request) -> web.StreamResponse:
 
 
 async def everybody(request: web.Request) -> web.StreamResponse:
-    return render(request, "people.html", people=await request.app[PARTS].store.run(people.overview))
+    before = query_of(request, Older).before
+    rows = await request.app[PARTS].store.run(people.overview, _MOST, before)
+    return render(request, "people.html", people=rows, older=older(rows, _MOST))
 
 
 async def one_person(request: web.Request) -> web.StreamResponse:
     person_id = reading.person_number(request.match_info["person_id"])
     found = await request.app[PARTS].store.run(reading.person_page, person_id)
-    return render(request, "person.html", found=found, lessons=[lesson_view(row) for row in found.lessons])
+    lessons_of = [lesson_view(row) for row in found.lessons]
+    return render(request, "person.html", found=found, lessons=lessons_of, most=_MOST)
 
 
 async def all_feedback(request: web.Request) -> web.StreamResponse:
-    rows = await request.app[PARTS].store.run(lessons.feedback_list, None, _MOST)
-    return render(request, "feedback.html", feedback=rows, most=_MOST)
+    asked = query_of(request, OlderOfPerson)
+    rows = await request.app[PARTS].store.run(feedback_events.feedback_list, asked.person, _MOST, asked.before)
+    return render(request, "feedback.html", feedback=rows, older=older(rows, _MOST, asked.person))
 
 
 async def all_lessons(request: web.Request) -> web.StreamResponse:
-    rows = await request.app[PARTS].store.run(lessons.lesson_list, None, _MOST)
-    return render(request, "lessons.html", lessons=[lesson_view(row) for row in rows], most=_MOST)
+    asked = query_of(request, OlderLesson)
+    rows = await request.app[PARTS].store.run(lessons.lesson_list, asked.person, _MOST, asked.before)
+    return render(
+        request, "lessons.html", lessons=[lesson_view(row) for row in rows], older=older(rows, _MOST, asked.person)
+    )
 
 
 async def one_lesson(request: web.Request) -> web.StreamResponse:
@@ -61,7 +71,7 @@ async def one_lesson(request: web.Request) -> web.StreamResponse:
 
 
 async def door(request: web.Request) -> web.StreamResponse:
-    """Who waits to be let in, where the bot talks, and who did what."""
+    """Who waits to be let in, and where the bot talks."""
     parts = request.app[PARTS]
     found = await parts.store.run(reading.door, parts.clock())
     return render(request, "door.html", found=found)

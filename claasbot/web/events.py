@@ -2,96 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, RootModel, StringConstraints
 
 from claasbot.domain.conversation import ChatAddress, ChatEvent, Commanded, Pressed, Reacted, Said, Stopped
-from claasbot.errors import BadInput
+from claasbot.web.bodies import Body
 
-_MAX_KEY_CHARS = 80
-_MAX_ACTION_CHARS = 200
-
-_FIELDS: dict[str, frozenset[str]] = {
-    "said": frozenset({"text", "reply_to"}),
-    "commanded": frozenset({"command", "argument", "message_key"}),
-    "pressed": frozenset({"action", "message_key"}),
-    "reacted": frozenset({"message_key", "reaction", "removed"}),
-    "stopped": frozenset(),
-}
+Key = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+_Action = Annotated[str, StringConstraints(max_length=200)]
 
 
-def event_of(facts: object, *, address: ChatAddress, account: str, display_name: str, at: datetime) -> ChatEvent:
-    """Raises BadInput. How long a text may be is decided by the services."""
-    given = _checked(facts)
-    key = _text(given, "update_key", most=_MAX_KEY_CHARS)
-    if not key:
-        raise BadInput("The event needs an update_key: any text that is new with every event.")
-    who: dict[str, Any] = {
-        "address": address,
-        "account": account,
-        "display_name": display_name,
-        "update_key": key,
-        "at": at,
-    }
-    match given["kind"]:
-        case "said":
-            return Said(**who, text=_text(given, "text"), message_key=key, reply_to=_key(given, "reply_to"))
-        case "commanded":
-            return _commanded(who, given)
-        case "pressed":
-            action = _text(given, "action", most=_MAX_ACTION_CHARS)
-            return Pressed(**who, action=action, message_key=_key(given, "message_key"))
-        case "reacted":
-            return _reacted(who, given)
-    return Stopped(**who)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Who sent an event, from where and when: never read from the event itself."""
+
+    address: ChatAddress
+    account: str
+    display_name: str
+    at: datetime
 
 
-def _checked(facts: object) -> dict[str, Any]:
-    if not isinstance(facts, dict):
-        raise BadInput('The event must be a JSON object: {"kind": "said", "update_key": "…", "text": "…"}.')
-    kind = facts.get("kind")
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise BadInput(f"The event kind {str(kind)[:40]!r} is unknown; use one of {', '.join(_FIELDS)}.")
-    unknown = sorted(set(facts) - _FIELDS[kind] - {"kind", "update_key"})
-    if unknown:
-        raise BadInput(f"An event {kind!r} has no field {unknown[0][:40]!r}.")
-    return facts
+class _Event(Body):
+    update_key: Key = Field(description="Any text that is new with every event; the same one again is the same event.")
+
+    def facts(self, sender: Sender) -> dict[str, Any]:
+        return {
+            "address": sender.address,
+            "account": sender.account,
+            "display_name": sender.display_name,
+            "update_key": self.update_key,
+            "at": sender.at,
+        }
 
 
-def _commanded(who: dict[str, Any], facts: Mapping[str, object]) -> Commanded:
-    return Commanded(
-        **who,
-        command=_text(facts, "command", most=_MAX_KEY_CHARS),
-        argument=_text(facts, "argument", default=""),
-        message_key=_key(facts, "message_key"),
-    )
+class SaidEvent(_Event):
+    """A message. How long it may be is decided by `chat.max_message_chars`, and answered in the chat."""
+
+    kind: Literal["said"]
+    text: str
+    reply_to: Key | None = None
+
+    def event(self, sender: Sender) -> ChatEvent:
+        return Said(**self.facts(sender), text=self.text, message_key=self.update_key, reply_to=self.reply_to)
 
 
-def _reacted(who: dict[str, Any], facts: Mapping[str, object]) -> Reacted:
-    removed = facts.get("removed", False)
-    if not isinstance(removed, bool):
-        raise BadInput("The field 'removed' must be true or false.")
-    return Reacted(
-        **who,
-        message_key=_text(facts, "message_key", most=_MAX_KEY_CHARS),
-        reaction=_text(facts, "reaction", most=_MAX_KEY_CHARS),
-        removed=removed,
-    )
+class CommandedEvent(_Event):
+    """A command of docs/commands.md, without its slash."""
+
+    kind: Literal["commanded"]
+    command: Key
+    argument: str = ""
+    message_key: Key | None = Field(None, description="The answer that it is about.")
+
+    def event(self, sender: Sender) -> ChatEvent:
+        facts = self.facts(sender)
+        return Commanded(**facts, command=self.command, argument=self.argument, message_key=self.message_key)
 
 
-def _text(facts: Mapping[str, object], name: str, *, most: int | None = None, default: str | None = None) -> str:
-    value = facts.get(name, default)
-    if not isinstance(value, str):
-        raise BadInput(f"The field {name!r} must be a text.")
-    if most is not None and len(value) > most:
-        raise BadInput(f"The field {name!r} has {len(value):,} characters; at most {most} are allowed.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"The field {name!r} holds half a character (a lone surrogate); send whole ones.") from None
-    return value
+class PressedEvent(_Event):
+    """A button under a message."""
+
+    kind: Literal["pressed"]
+    action: _Action
+    message_key: Key | None = None
+
+    def event(self, sender: Sender) -> ChatEvent:
+        return Pressed(**self.facts(sender), action=self.action, message_key=self.message_key)
 
 
-def _key(facts: Mapping[str, object], name: str) -> str | None:
-    return None if facts.get(name) is None else _text(facts, name, most=_MAX_KEY_CHARS)
+class ReactedEvent(_Event):
+    """A reaction that came, or went."""
+
+    kind: Literal["reacted"]
+    message_key: Key
+    reaction: Key
+    removed: bool = False
+
+    def event(self, sender: Sender) -> ChatEvent:
+        facts = self.facts(sender)
+        return Reacted(**facts, message_key=self.message_key, reaction=self.reaction, removed=self.removed)
+
+
+class StoppedEvent(_Event):
+    """End the answer that is being written."""
+
+    kind: Literal["stopped"]
+
+    def event(self, sender: Sender) -> ChatEvent:
+        return Stopped(**self.facts(sender))
+
+
+class AnyEvent(RootModel[SaidEvent | CommandedEvent | PressedEvent | ReactedEvent | StoppedEvent]):
+    """What a person does in the playground or the terminal."""
+
+    root: SaidEvent | CommandedEvent | PressedEvent | ReactedEvent | StoppedEvent = Field(discriminator="kind")

@@ -14,8 +14,9 @@ from claasbot.domain.conversation import ChatAddress
 from claasbot.domain.person import Person
 from claasbot.domain.room import Room
 from claasbot.errors import NotFound
-from claasbot.storage import accounts, audit, chats, conversations, lessons, people, versions
+from claasbot.storage import accounts, chats, conversations, feedback_events, lessons, people, revocations, versions
 from claasbot.storage.accounts import Stranger
+from claasbot.storage.revocations import StandingLesson
 from claasbot.storage.rows import Row
 
 _LATEST = 5
@@ -28,6 +29,8 @@ class PersonPage:
     person: Person
     current: AdapterVersion | None
     versions: list[AdapterVersion]
+    standing: list[StandingLesson]
+    """What the current version learned, oldest first."""
     lessons: list[Row]
     feedback: list[Row]
 
@@ -43,21 +46,28 @@ class Overview:
 class Door:
     strangers: list[Stranger]
     rooms: list[tuple[ChatAddress, Room]]
-    audit: list[Row]
 
 
 def door(db: Database, now: datetime) -> Door:
     return Door(
         strangers=accounts.strangers(db, now),
         rooms=[(address, room) for address, room in chats.overview(db) if address.platform not in _HERE],
-        audit=audit.latest(db),
     )
 
 
 def person_number(text: str) -> int:
     """The id in an address. Raises NotFound for anything that is none."""
+    return _number(text, "person")
+
+
+def version_number(text: str) -> int:
+    """The same for a version of theirs."""
+    return _number(text, "version")
+
+
+def _number(text: str, what: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 18):
-        raise NotFound(f"There is no person {text[:20]!r}.")
+        raise NotFound(f"There is no {what} {text[:20]!r}.")
     return int(text)
 
 
@@ -73,7 +83,7 @@ def chat(db: Database, address: ChatAddress, account: str) -> dict[str, Any]:
         return {"person_id": None, "version_name": BASE, "consent": "unasked", "turns": []}
     current = versions.current(db, person.person_id)
     feedback: dict[int, list[dict[str, Any]]] = {}
-    for row in reversed(lessons.feedback_list(db, person.person_id)):
+    for row in reversed(feedback_events.feedback_list(db, person.person_id)):
         feedback.setdefault(row["completion_id"], []).append(_became(row))
     consent = people.consent_of(db, person.person_id, address)
     found = conversations.transcript(db, person.person_id, address)
@@ -102,7 +112,7 @@ def overview(db: Database) -> Overview:
     return Overview(
         people=people.overview(db),
         lessons=lessons.lesson_list(db, limit=_LATEST),
-        feedback=lessons.feedback_list(db, limit=_LATEST),
+        feedback=feedback_events.feedback_list(db, limit=_LATEST),
     )
 
 
@@ -112,11 +122,13 @@ def person_page(db: Database, person_id: int) -> PersonPage:
         person=people.person(db, person_id),
         current=versions.current(db, person_id),
         versions=versions.of_person(db, person_id),
+        standing=revocations.standing_lessons(db, person_id),
         lessons=lessons.lesson_list(db, person_id),
-        feedback=lessons.feedback_list(db, person_id),
+        feedback=feedback_events.feedback_list(db, person_id),
     )
 
 
 def lesson(db: Database, job_id: str) -> tuple[Row, list[lessons.StoredExperience]]:
-    """One job and the feedback in it. Raises NotFound."""
-    return lessons.lesson_row(db, job_id), lessons.of_job(db, job_id)
+    """One job and the feedback in it; of a rebuild, all that it went through again. Raises NotFound."""
+    again = [row for _, group in revocations.replayed(db, job_id) for row in group]
+    return lessons.lesson_row(db, job_id), again or lessons.of_job(db, job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -10,21 +11,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from claasbot.errors import PortInUse, SettingsError
-from claasbot.web import api, dashboard, pages, probes, sign_in, webhook
+from claasbot.services.signing_in import SigningIn
+from claasbot.web import admins, api, dashboard, metrics, openapi, pages, probes, records, security, sign_in, webhook
 from claasbot.web.access import add_headers, guard
+from claasbot.web.open_streams import OPEN_STREAMS, OpenStreams
+from claasbot.web.pace import PACE, Pace, paced
 from claasbot.web.parts import PARTS, WebParts
-from claasbot.web.problems import MAX_BODY_BYTES, access_log, problems
+from claasbot.web.problems import MAX_BODY_BYTES, access_log, problems, withheld
 
 _SHUTDOWN_S = 3.0
+_IDLE_S = 75.0
+"""A connection that brings no whole request for so long is closed: aiohttp would wait an hour."""
 
 ROUTES: tuple[web.RouteDef, ...] = (
     web.get("/static/{name}", pages.serve_static, allow_head=False),
     web.get("/healthz", probes.healthz, allow_head=False),
     web.get("/readyz", probes.readyz, allow_head=False),
+    web.get("/metrics", metrics.serve, allow_head=False),
     web.get("/sign-in", sign_in.show, allow_head=False),
-    web.post("/sign-in", sign_in.spend),
+    web.post("/sign-in", sign_in.enter),
     web.post("/sign-out", sign_in.sign_out),
     web.get("/", dashboard.overview, allow_head=False),
     web.get("/playground", dashboard.playground, allow_head=False),
@@ -39,28 +48,58 @@ ROUTES: tuple[web.RouteDef, ...] = (
     web.post("/api/compare", api.post_compare),
     web.get("/api/export", api.get_export, allow_head=False),
     web.get("/api/status", api.get_status, allow_head=False),
+    web.get("/api/openapi.json", openapi.serve, allow_head=False),
     web.post("/api/learning", api.post_learning),
     web.post("/api/train-now", api.post_train_now),
     web.post("/api/people/{person_id}/undo", api.post_undo),
+    web.post("/api/people/{person_id}/versions/{n}/roll-back", api.post_roll_back),
+    web.post("/api/people/{person_id}/lessons/{job_id}/revoke", api.post_revoke),
     web.post("/api/sign-in-link", sign_in.link),
     web.get("/door", dashboard.door, allow_head=False),
+    web.get("/errors", records.errors_page, allow_head=False),
+    web.get("/audit", records.audit_page, allow_head=False),
+    web.get("/api/errors", records.get_errors, allow_head=False),
+    web.get("/api/errors/{error_id}", records.get_error, allow_head=False),
+    web.get("/api/audit", records.get_audit, allow_head=False),
     web.get("/api/strangers", api.get_strangers, allow_head=False),
     web.post("/api/pair", api.post_pair),
     web.post("/api/backup", api.post_backup),
     web.post("/api/people/{person_id}/feedback/{experience_id}/requeue", api.post_requeue),
+    web.post("/api/people/{person_id}/export", api.post_export_of),
     web.post("/webhooks/{platform}/{account}", webhook.receive),
+    web.get("/security", security.show, allow_head=False),
+    web.post("/security/password", security.set_password),
+    web.post("/security/second-factor", security.begin_second_factor),
+    web.post("/security/second-factor/confirm", security.confirm_second_factor),
+    web.post("/security/second-factor/off", security.drop_second_factor),
+    web.post("/security/sessions/end-others", security.end_other_sessions),
+    web.post("/security/sessions/{session_id}/end", security.end_session),
+    web.get("/api/admins", admins.list_admins, allow_head=False),
+    web.post("/api/admins", admins.add),
+    web.post("/api/admins/{admin}/role", admins.set_role),
+    web.post("/api/admins/{admin}/link", admins.link),
+    web.post("/api/admins/{admin}/remove", admins.remove),
+    web.post("/api/admins/{admin}/password", admins.set_password),
+    web.get("/api/keys", admins.list_keys, allow_head=False),
+    web.post("/api/keys", admins.add_key),
+    web.post("/api/keys/{key_id}/revoke", admins.revoke_key),
 )
 
 
 def make_app(parts: WebParts, url: Callable[[], str] = lambda: "http://localhost") -> web.Application:
     """`url` says where a browser finds the app: known only once it listens."""
-    app = web.Application(middlewares=(access_log, problems, guard), client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=(access_log, withheld, problems, guard, paced), client_max_size=MAX_BODY_BYTES)
     app[PARTS] = parts
+    app[PACE] = Pace(parts.writes_per_minute)
+    app[openapi.DOCUMENT] = openapi.document(ROUTES)
     app[pages.TEMPLATES] = pages.environment()
     app[pages.STATIC] = pages.static_files()
     app[sign_in.URL] = url
+    app[sign_in.SIGNING_IN] = SigningIn(parts.store, parts.clock, parts.passwords)
+    app[OPEN_STREAMS] = OpenStreams()
     app.add_routes(ROUTES)
     app.on_response_prepare.append(add_headers)
+    app.on_startup.append(metrics.begin)
     app.on_shutdown.append(_end_streams)
     return app
 
@@ -68,6 +107,17 @@ def make_app(parts: WebParts, url: Callable[[], str] = lambda: "http://localhost
 async def _end_streams(app: web.Application) -> None:
     app[PARTS].playground.close()
     app[PARTS].console.close()
+
+
+class _NoStrangersBytes(logging.Filter):
+    """aiohttp logs what is no HTTP with a traceback and the bytes themselves: strangers could fill the log with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_HTTP_LOG = logging.getLogger("claasbot.web.http")
+_HTTP_LOG.addFilter(_NoStrangersBytes())
 
 
 class WebServer:
@@ -88,7 +138,13 @@ class WebServer:
         self._socket_path = socket_path
         self._tls = tls
         self._runner = web.AppRunner(
-            make_app(parts, lambda: self.url), access_log=None, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
+            make_app(parts, lambda: self.url),
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_S,
+            handle_signals=False,
+            keepalive_timeout=_IDLE_S,
+            auto_decompress=False,  # in the event loop, and all of a bomb, whatever is refused meanwhile
+            logger=_HTTP_LOG,
         )
 
     @property
@@ -100,6 +156,7 @@ class WebServer:
 
     async def start(self) -> None:
         """Raises PortInUse, or SettingsError for an address that cannot be listened on."""
+        check_parser()
         await self._runner.setup()
         try:
             await self._listen()
@@ -121,6 +178,14 @@ class WebServer:
             raise _cannot_listen(self._host, self._port, error) from error
         if self._port == 0:
             self._port = self._runner.addresses[0][1]
+
+
+def check_parser() -> None:
+    """Raises SettingsError where aiohttp parses in Python: that lets requests be smuggled (CVE-2025-69224)."""
+    if HttpRequestParser is HttpRequestParserPy:
+        raise SettingsError(
+            "aiohttp runs without its compiled HTTP parser; unset AIOHTTP_NO_EXTENSIONS or install it from a wheel"
+        )
 
 
 def check_web_port(host: str, port: int) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from aiohttp import web
+from pydantic import RootModel
 
-from claasbot.errors import BadInput, NotFound
+from claasbot.errors import NotFound
+from claasbot.web.bodies import json_of
 from claasbot.web.parts import PARTS
+
+
+class Update(RootModel[dict[str, Any]]):
+    """As the platform documents it."""
 
 
 async def receive(request: web.Request) -> web.StreamResponse:
@@ -15,10 +21,7 @@ async def receive(request: web.Request) -> web.StreamResponse:
     hook = request.app[PARTS].webhooks.get((request.match_info["platform"], request.match_info["account"]))
     if hook is None:
         raise NotFound("No bot account takes updates here.")
-    try:
-        update = json.loads(await request.read())
-    except ValueError:
-        raise BadInput("The update is not JSON.") from None
-    if not isinstance(update, dict) or not await hook.receive(update, request.headers.get(hook.secret_header)):
+    secret = request.headers.get(hook.secret_header)
+    if not await hook.receive((await json_of(request, Update)).root, secret):
         raise web.HTTPForbidden(text="The secret token is wrong.")
     return web.Response()

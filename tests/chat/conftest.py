@@ -17,6 +17,7 @@ from claasbot.chat.terminal import chat_in_terminal
 from claasbot.domain.conversation import Button, ChatEvent, Commanded, Pressed, Reply, Said, Stopped
 from claasbot.services.answering import CONSENT_CARD
 from claasbot.services.comparing import Compared
+from claasbot.services.exporting import Export
 from claasbot.services.health import Queues, Status
 from claasbot.storage import people
 from claasbot.storage.store import Store
@@ -58,7 +59,7 @@ class Bot:
                 buttons = (Button(label="Delete it all", action="forget:yes"), Button(label="Keep", action="forget:no"))
                 await self.console.send(self.console.address, Reply(text="Delete?", notice=True, buttons=buttons))
             case Commanded(command="export"):
-                await self._send("Here.", file_name="../claasbot-p1.json", file_text="{}")
+                await self._send("Here.", file_name="../claasbot-p1.zip")
             case Commanded() | Pressed():
                 await self._send(f"did {event.command if isinstance(event, Commanded) else event.action}")
 
@@ -109,8 +110,11 @@ def _parts(bot: Bot) -> WebParts:
 
         return answer("base"), answer("p1.v1")
 
-    async def export(person_id: int) -> str:
-        return '{"person": "p1"}'
+    @contextlib.asynccontextmanager
+    async def export(person_id: int) -> AsyncIterator[Export]:
+        path = bot.path.with_name("export.zip")
+        path.write_bytes(b"PK everything")
+        yield Export(path=path, name="claasbot-p1.zip")
 
     async def nothing(*_: object) -> str:
         return ""
@@ -124,6 +128,8 @@ def _parts(bot: Bot) -> WebParts:
         compare=compare,
         export=export,
         undo=nothing,
+        roll_back=nothing,
+        revoke=nothing,  # type: ignore[arg-type]
         set_paused=nothing,  # type: ignore[arg-type]
         train_now=nothing,  # type: ignore[arg-type]
         let_in=nothing,  # type: ignore[arg-type]

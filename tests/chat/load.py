@@ -24,11 +24,11 @@ from pathlib import Path
 from pydantic import SecretStr
 from sqlite_utils import Database
 
-from claasbot.app import platforms
 from claasbot.data_folder import DataFolder
 from claasbot.domain.conversation import ChatAddress, Message
 from claasbot.domain.person import CONSENT_VERSION
 from claasbot.inference.scripted import Rule
+from claasbot.platforms import platforms
 from claasbot.settings import AccessSettings, ChatSettings, Settings, TelegramSettings
 from claasbot.storage import people
 from claasbot.storage.store import Store

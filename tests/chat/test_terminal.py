@@ -15,7 +15,7 @@ import pytest
 from claasbot.chat.terminal import chat_in_terminal
 from claasbot.domain.conversation import Button, Commanded, Pressed, Reply, Said, Stopped
 from claasbot.errors import ChatError
-from claasbot.hosting import strangers
+from claasbot.running_bot import strangers
 
 from .conftest import person_at_the_terminal
 
@@ -118,13 +118,14 @@ async def test_an_export_is_saved_here_and_never_over_a_file(bot, terminal, tmp_
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    (folder / "claasbot-p1.json").write_text("mine")
+    (folder / "claasbot-p1.zip").write_text("mine")
     terminal.type("/export\n")
     terminal.hang_up()
-    assert f"saved as {folder}/claasbot-p1-2.json" in await terminal.end()
-    assert (folder / "claasbot-p1.json").read_text() == "mine"
-    assert stat.S_IMODE((folder / "claasbot-p1-2.json").stat().st_mode) == 0o600
-    assert list(tmp_path.glob("*.json")) == []  # `../` in a name leads nowhere
+    assert f"saved as {folder}/claasbot-p1-2.zip" in await terminal.end()
+    assert (folder / "claasbot-p1.zip").read_text() == "mine"
+    assert (folder / "claasbot-p1-2.zip").read_bytes() == b"PK everything"
+    assert stat.S_IMODE((folder / "claasbot-p1-2.zip").stat().st_mode) == 0o600
+    assert list(tmp_path.glob("claasbot*.zip")) == []  # `../` in a name leads nowhere
 
 
 async def test_an_answer_cannot_steer_the_terminal(bot, terminal):

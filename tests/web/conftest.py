@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from argon2 import PasswordHasher
 
 from claasbot.domain.conversation import ChatAddress, ChatEvent
 from claasbot.services.backing_up import Contents
 from claasbot.services.comparing import Compared
+from claasbot.services.exporting import Export
 from claasbot.services.health import Light, Queues, Status
+from claasbot.services.passwords import Passwords
+from claasbot.services.revoking import Revoked
 from claasbot.storage.accounts import Stranger
 from claasbot.storage.store import Store
 from claasbot.web.parts import Webhook, WebParts
@@ -24,6 +31,8 @@ from claasbot.web.playground import Playground
 from claasbot.web.server import make_app
 from claasbot.web.sign_in import new_sign_in_link
 
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""For tests: what a guess costs is argon2's business."""
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
@@ -82,13 +91,25 @@ class Site:
         self._call("compare", person_id, question)
         return tuple(Compared(version_name=name, text=f"by {name}", n_tokens=2) for name in ("base", "p1.v1"))  # type: ignore[return-value]
 
-    async def _export(self, person_id: int) -> str:
+    @asynccontextmanager
+    async def _export(self, person_id: int) -> AsyncIterator[Export]:
         self._call("export", person_id)
-        return '{"person": "p1"}'
+        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+            file.write(b"PK everything")
+            file.flush()
+            yield Export(path=Path(file.name), name=f"claasbot-p{person_id}.zip")
 
     async def _undo(self, person_id: int, who: str) -> str:
         self._call("undo", person_id)
         return "base"
+
+    async def _roll_back(self, person_id: int, n: int, who: str) -> str:
+        self._call("roll_back", person_id, n)
+        return "base"
+
+    async def _revoke(self, person_id: int, job_id: str, who: str) -> Revoked:
+        self._call("revoke", person_id, job_id)
+        return Revoked(is_rebuilding=True, version_name="p1.v1")
 
     async def _set_paused(self, paused: bool, who: str) -> None:
         self._call("set_paused", paused)
@@ -125,6 +146,8 @@ class Site:
             compare=self._compare,
             export=self._export,
             undo=self._undo,
+            roll_back=self._roll_back,
+            revoke=self._revoke,
             set_paused=self._set_paused,
             train_now=self._train_now,
             let_in=self._let_in,
@@ -132,6 +155,9 @@ class Site:
             backup=self._backup,
             webhooks={("somewhere", "42"): Webhook(receive=self._webhook, secret_header="X-Somewhere-Secret")},
             session_hours=10,
+            session_idle_minutes=60 * 24,
+            passwords=Passwords(CHEAP),
+            trusted_proxies=(ip_network("127.0.0.1/32"),),
             host_names=("bot.example.org",),
         )
 

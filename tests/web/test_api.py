@@ -67,19 +67,28 @@ async def test_an_event_is_accepted_as_what_it_is(site, facts, kind, fields):
         ("[" * 100_000, "not valid JSON"),
         ("[]", "must be a JSON object"),
         ('"said"', "must be a JSON object"),
-        ("{}", "unknown; use one of said"),
-        ('{"kind": "edited", "update_key": "k"}', "unknown"),
+        ("{}", "'kind' is missing"),
+        ('{"kind": "edited", "update_key": "k"}', "'edited' is unknown; use one of 'said'"),
         ('{"kind": ["said"], "update_key": "k"}', "unknown"),
-        ('{"kind": "said", "text": "x"}', "'update_key' must be a text"),
-        ('{"kind": "said", "text": "x", "update_key": ""}', "needs an update_key"),
-        (json.dumps({**SAID, "update_key": "k" * 81}), "81 characters"),
-        ('{"kind": "said", "update_key": "k"}', "'text' must be a text"),
-        ('{"kind": "said", "update_key": "k", "text": 7}', "'text' must be a text"),
-        ('{"kind": "said", "update_key": "k", "text": "\\ud800"}', "half a character"),
-        ('{"kind": "said", "update_key": "k", "text": "x", "account": "ada"}', "no field 'account'"),
-        ('{"kind": "said", "update_key": "k", "text": "x", "address": {}}', "no field 'address'"),
-        ('{"kind": "reacted", "update_key": "k", "message_key": "1", "reaction": "x", "removed": 1}', "true or false"),
-        ('{"kind": "pressed", "update_key": "k", "action": null}', "'action' must be a text"),
+        ('{"kind": "said", "text": "x"}', "'update_key' is missing"),
+        (
+            '{"kind": "said", "text": "x", "update_key": ""}',
+            "'update_key' is '': string should have",
+        ),
+        (json.dumps({**SAID, "update_key": "k" * 81}), "at most 80 characters"),
+        ('{"kind": "said", "update_key": "k"}', "'text' is missing"),
+        ('{"kind": "said", "update_key": "k", "text": 7}', "'text' is '7': input should be a valid string"),
+        ('{"kind": "said", "update_key": "k", "text": "\\ud800"}', "not valid JSON"),  # a lone surrogate
+        ('{"kind": "said", "update_key": "k", "text": "x", "account": "ada"}', "'account' is unknown here"),
+        ('{"kind": "said", "update_key": "k", "text": "x", "address": {}}', "'address' is unknown here"),
+        (
+            '{"kind": "reacted", "update_key": "k", "message_key": "1", "reaction": "x", "removed": 1}',
+            "should be a valid boolean",
+        ),
+        (
+            '{"kind": "pressed", "update_key": "k", "action": null}',
+            "'action' is 'None': input should be",
+        ),
     ],
 )
 async def test_what_cannot_be_an_event_is_refused_in_one_line(site, body, words):
@@ -175,7 +184,7 @@ async def test_two_versions_are_compared_on_one_question(site):
     assert site.asked == [("compare", 1, " What is rain? ")]
 
 
-@pytest.mark.parametrize("facts", [{}, {"question": 7}, []])
+@pytest.mark.parametrize("facts", [{}, {"question": 7}, {"question": ""}])
 async def test_a_comparison_needs_a_question(site, facts):
     answer = await site.post("/api/compare", facts)
     assert (answer.status, "question" in await line(answer)) == (400, True)
@@ -184,8 +193,15 @@ async def test_a_comparison_needs_a_question(site, facts):
 async def test_everything_stored_is_handed_out_as_a_file(site):
     await site.parts.store.run(learned, "shorter")
     answer = await site.http.get("/api/export")
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="claasbot-p1.json"'
-    assert (await answer.json(), site.asked) == ({"person": "p1"}, [("export", 1)])
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="claasbot-p1.zip"'
+    assert answer.headers["Content-Type"] == "application/zip"
+    assert (await answer.read(), site.asked) == (b"PK everything", [("export", 1)])
+
+
+async def test_nobody_is_exported_over_the_web_but_oneself(site):
+    await site.parts.store.run(learned, "shorter")
+    assert (await site.post("/api/people/1/export")).status == 403
+    assert site.asked == []
 
 
 @pytest.mark.parametrize("path", ["/api/export", "/api/compare"])
@@ -208,6 +224,8 @@ async def test_the_status_is_readable_by_programs(site):
         ("/api/learning", {"paused": False}, ("set_paused", False)),
         ("/api/train-now", None, ("train_now",)),
         ("/api/people/12/undo", None, ("undo", 12)),
+        ("/api/people/12/versions/3/roll-back", None, ("roll_back", 12, 3)),
+        ("/api/people/12/lessons/ab12/revoke", None, ("revoke", 12, "ab12")),
     ],
 )
 async def test_an_admin_acts_by_json(site, path, facts, call):
@@ -224,4 +242,12 @@ async def test_pausing_says_yes_or_no(site, facts):
 @pytest.mark.parametrize("number", ["0x1", "1.5", "one", "-1", "9" * 19, "١"])
 async def test_a_person_is_a_number(site, number):
     assert (await site.post(f"/api/people/{number}/undo")).status == 404
+    assert site.asked == []
+
+
+async def test_a_form_with_a_field_twice_is_refused(site):
+    """Which of the two would count, nobody has to guess (ASVS 15.3.7)."""
+    form = [("csrf_token", site.csrf), ("paused", "yes"), ("paused", "no")]
+    answer = await site.http.post("/api/learning", data=form, allow_redirects=False)
+    assert answer.status == 400 and "a field twice" in await answer.text()
     assert site.asked == []

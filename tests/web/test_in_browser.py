@@ -6,13 +6,19 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 
+import pyotp
 import pytest
 from playwright.async_api import Page, async_playwright, expect
+from sqlite_utils import Database
 
 from claasbot.domain.conversation import Button, Reply
+from claasbot.storage import error_rows
 from claasbot.web.sign_in import new_sign_in_link
+from tests.hostile.markup import HOSTILE_TEXTS
 
+from .conftest import NOON
 from .lesson_rows import learned
+from .test_stored_text import LISTS, fill
 
 CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
@@ -102,3 +108,55 @@ async def test_the_buttons_of_an_undone_lesson_do_nothing_and_say_so(stranger, p
     await expect(notice.get_by_role("button", name="Undo")).to_be_disabled()
     await expect(notice.get_by_role("button", name="See difference")).to_be_disabled()
     await expect(notice.locator(".muted")).to_have_text("undone")
+
+
+async def test_no_stored_text_runs_in_a_browser(stranger, page):
+    """A sample of what test_stored_text.py looks at, where it would run: any dialog or refused load is a complaint."""
+    await stranger.parts.store.run(fill, HOSTILE_TEXTS[::9])
+    url = str(stranger.http.make_url("")).rstrip("/")
+    for path in (*LISTS, "/people/1", "/people/30", f"/lessons/{0:024x}"):
+        await page.goto(f"{url}{path}")
+        await expect(page.locator("h1")).to_have_count(1)
+        assert await page.locator("main iframe, main object, main embed, main script, base").count() == 0, path
+
+
+async def test_no_page_is_wider_than_its_window_whatever_people_write(stranger, page):
+    long = "w" * 400
+
+    def unit(db: Database) -> None:
+        fill(db, (long, long))
+        error_rows.add(db, "abc123", NOON, place=f"services/{long}.py", kind=long, trace=long)
+
+    await stranger.parts.store.run(unit)
+    url = str(stranger.http.make_url("")).rstrip("/")
+    for width in (1280, 980, 400):
+        await page.set_viewport_size({"width": width, "height": 800})
+        for path in (*LISTS, "/people/1", f"/lessons/{0:024x}", f"/lessons/{1:024x}"):
+            await page.goto(f"{url}{path}")
+            widths = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert widths[0] <= widths[1], (path, widths)
+            here = page.locator("nav [aria-current]")
+            assert (await here.bounding_box())["x"] + 20 < width, f"{path}: where one is stands out of sight"
+
+
+async def test_an_owner_sets_a_password_and_a_second_factor_and_signs_in_with_both(stranger, page):
+    """By hand, without a script of ours: forms, the QR code, the recovery codes, and the form of the way in."""
+    await page.get_by_role("link", name="Security").click()
+    await page.get_by_label("New password").fill("drei Enten am Fluss")
+    await page.get_by_label("The same again").fill("drei Enten am Fluss")
+    await page.get_by_role("button", name="Set password").click()
+    await page.get_by_role("button", name="Set up").click()
+    await expect(page.locator(".qr svg path").first).to_be_visible()
+    secret = await page.locator("code.block").text_content()
+    await page.get_by_role("textbox", name="Code").fill(pyotp.TOTP(secret).at(stranger.now))
+    await page.get_by_role("button", name="Turn on").click()
+    codes = await page.locator(".once code").all_text_contents()
+    assert len(codes) == 10
+    await page.get_by_role("link", name="Back to Security").click()
+    await expect(page.get_by_text("10 recovery codes are left")).to_be_visible()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("textbox", name="Name").fill("admin")
+    await page.get_by_label("Password").fill("drei Enten am Fluss")
+    await page.get_by_role("textbox", name="Code").fill(codes[0])
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/playground")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,7 +82,9 @@ async def page(store, tmp_path: Path) -> AsyncIterator[Page]:
     cycle = Cycle(outside, cycle_rules(Settings(learning={"debounce_s": 0.0})))
     site.parts = WebParts(
         store=store, clock=utc_now, playground=drawn.playground, console=drawn.console, status=cycle.status,
-        compare=cycle.comparing.compare, export=cycle.erasing.export, undo=cycle.steering.undo,
+        compare=cycle.comparing.compare, export=cycle.exporting.made, undo=cycle.steering.undo,
+        roll_back=cycle.steering.roll_back,
+        revoke=cycle.steering.revoke,
         set_paused=cycle.steering.set_paused, train_now=cycle.steering.train_now, session_hours=1,
         let_in=cycle.admitting.let_in, requeue=cycle.steering.requeue, backup=cycle.backup,
     )  # fmt: skip
@@ -161,3 +164,22 @@ async def test_forgetting_leaves_an_empty_page_with_its_receipt(page):
     facts = await page.transcript()
     assert facts["turns"] == [] and len(facts["notices"]) == 1
     assert "my secret" not in json.dumps(facts)
+
+
+async def test_a_lesson_is_taken_back_from_the_page_of_a_person(page):
+    await page.send("commanded", command="optin")
+    await page.see("notice")
+    for text in ("Rain?", "Snow?"):
+        await page.send("said", text=text)
+        answer = await page.see("reply-finished")
+        await page.send("commanded", command="feedback", argument=f"{text} Shorter.", message_key=answer["message_key"])
+        await page.see("mark", message_key=answer["message_key"], mark="learned")
+    shown = await page.site.page("/people/1")
+    [path] = re.findall(r'action="(/api/people/1/lessons/[0-9a-f]+/revoke)".*\n*.*Take lesson 1 back', shown)
+    answer = await page.site.post(path)
+    assert await answer.json() == {"is_rebuilding": True, "version": "p1.v2"}
+    await page.see("notice", says="“Rain? Shorter.” is taken back: p1.v3 answers now.")
+    shown = await page.site.page("/people/1")
+    assert "What p1.v3 stands on" in shown and "Take lesson 2 back" in shown and "Take lesson 1 back" not in shown
+    assert "without a lesson that was taken back" in shown
+    assert (await page.site.post(path)).status == 404

@@ -11,6 +11,7 @@ from claasbot.resources import templates_dir
 from claasbot.web.sign_in import new_sign_in_link
 
 from .lesson_rows import JOB, learned
+from .visitors import session_of
 
 PAGES = ("/", "/playground", "/people", "/people/1", "/feedback", "/lessons", f"/lessons/{JOB}")
 HOSTILE = (
@@ -121,6 +122,15 @@ async def test_a_person_can_be_taken_back_to_the_version_before(site):
     assert (answer.headers["Location"], site.asked) == ("/people/1", [("undo", 1)])
 
 
+@pytest.mark.parametrize("path", ["/people/1", f"/lessons/{JOB}"])
+async def test_any_one_lesson_of_a_person_can_be_taken_back(site, path):
+    await site.parts.store.run(learned, "shorter")
+    action = f"/api/people/1/lessons/{JOB}/revoke"
+    assert f'action="{action}"' in await site.page(path)
+    answer = await site.http.post(action, data={"csrf_token": site.csrf}, allow_redirects=False)
+    assert (answer.headers["Location"], site.asked) == ("/people/1", [("revoke", 1, JOB)])
+
+
 async def test_a_lesson_shows_its_numbers_and_where_the_time_went(site):
     await site.parts.store.run(learned, "shorter")
     page = await site.page(f"/lessons/{JOB}")
@@ -152,8 +162,8 @@ async def test_what_is_not_there_is_a_clear_page(site, path):
 async def test_an_unknown_failure_shows_an_id_that_the_log_knows(site, caplog):
     site.failure = RuntimeError("secret detail")
     page = await site.page("/", status=500)
-    error_id = page.partition("under error ")[2][:8]
-    assert "secret detail" not in page and "Traceback" not in page
+    error_id = page.partition("(error ")[2][:8]
+    assert len(error_id) == 8 and "secret detail" not in page and "Traceback" not in page
     assert [record.getMessage() for record in caplog.records if error_id in record.getMessage()]
     assert caplog.text.count("secret detail") == 1
 
@@ -165,6 +175,28 @@ async def test_the_access_log_has_no_tokens_and_no_texts(site, caplog):
     await site.http.get("/people/1?note=hush")
     assert "GET /sign-in 200" in caplog.text and "GET /people/{person_id} 404" in caplog.text
     assert link.partition("token=")[2] not in caplog.text and "hush" not in caplog.text
+
+
+async def test_what_programs_ask_every_few_seconds_does_not_fill_the_log_unless_it_fails(stranger, caplog):
+    caplog.set_level("INFO")
+    viewer = await session_of(stranger, "eve", "viewer")
+    for path in ("/static/site.css", "/healthz", "/api/status"):
+        await stranger.http.get(path, headers=viewer)
+    await stranger.http.get("/api/status")
+    lines = [line.message.partition(" in ")[0] for line in caplog.records if line.name == "claasbot.web.problems"]
+    assert lines == ["GET /api/status 401"]
+
+
+async def test_what_is_refused_stands_in_the_log_with_its_rule(stranger, caplog):
+    """Nobody, a weaker role, a page of another site, a body that does not fit (ASVS 16.3.2, 16.3.3)."""
+    caplog.set_level("INFO")
+    viewer, admin = await session_of(stranger, "eve", "viewer"), await session_of(stranger, "bob", "admin")
+    await stranger.http.get("/people")
+    await stranger.http.post("/api/train-now", headers=viewer)
+    await stranger.http.post("/api/train-now", headers=admin | {"Origin": "http://elsewhere.example"})
+    await stranger.http.post("/api/learning", headers=admin, json={"paused": "perhaps"})
+    lines = [line.message.partition(" in ")[0] for line in caplog.records if line.name == "claasbot.web.problems"]
+    assert lines == ["GET /people 401", *["POST /api/train-now 403"] * 2, "POST /api/learning 400"]
 
 
 async def test_an_abandoned_lesson_has_the_same_word_on_every_page(site):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 from claasbot.domain.conversation import Button, Reply, Said
 from claasbot.storage.rows import text_of
 from claasbot.web.api import encoded
 from claasbot.web.frames import Frame
+from claasbot.web.open_streams import MOST_STREAMS
 from claasbot.web.playground import Playground
 
 from .conftest import NOON
+from .visitors import key_for
 
 
 class Tab:
@@ -147,12 +150,11 @@ async def test_an_erasure_takes_the_notices_along(site):
     assert [notice["text"] for notice in facts["notices"]] == ["Forgotten."]
 
 
-async def test_an_exported_file_travels_by_its_own_address_only(site):
+async def test_whoever_is_forgotten_elsewhere_leaves_no_notice_here(site):
     playground = site.parts.playground
-    data: dict[str, object] = {"file_name": "claasbot-p1.json", "file_text": "everything"}
-    await playground.send(playground.address, Reply(text="Here.", notice=True, data=data))
-    [notice] = playground.notices(playground.address)
-    assert notice["data"] == {"file_name": "claasbot-p1.json"}
+    await playground.send(playground.address, Reply(text="Learned from your note “secret”.", notice=True))
+    playground.forget("admin")
+    assert playground.notices(playground.address) == []
 
 
 def test_a_frame_is_one_event_whatever_is_in_it():
@@ -169,3 +171,15 @@ async def test_a_number_that_json_cannot_say_does_not_break_the_page(site):
     text = await (await site.http.get("/api/transcript")).text()
     assert "NaN" not in text and "Infinity" not in text
     assert json.loads(text)["notices"][0]["data"] == {"before_nats": None, "after_nats": None, "version": "p1.v1"}
+
+
+async def test_one_session_holds_so_many_streams_open_and_no_more(site):
+    """A key for reading could take every descriptor of the process otherwise (S-24)."""
+    async with AsyncExitStack() as tabs:
+        for _ in range(MOST_STREAMS):
+            await Tab(await tabs.enter_async_context(site.http.get("/api/stream"))).next()
+        for _ in range(3):
+            assert (await site.http.get("/api/stream")).status == 503
+        headers, _ = await key_for(site, ("read",))
+        await Tab(await tabs.enter_async_context(site.http.get("/api/stream", headers=headers))).next()
+        assert site.parts.playground.n_tabs() == MOST_STREAMS + 1

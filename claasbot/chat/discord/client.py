@@ -51,6 +51,8 @@ class DiscordChat:
     """One bot account. Its name is the user id inside the token, which outlives the token."""
 
     platform = PLATFORM
+    max_file_bytes = 10 * 2**20
+    """What Discord takes without a boosted server."""
 
     def __init__(
         self,
@@ -154,6 +156,10 @@ class DiscordChat:
 
     def health(self) -> ClientHealth:
         return self._health
+
+    def forget(self, account: str) -> None:
+        if self._connection is not None:
+            self._connection.seen.forget(account)
 
     async def _place(
         self, connection: Connection, address: ChatAddress, reply_to: str | None, *, is_personal: bool = False

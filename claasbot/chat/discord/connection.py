@@ -58,7 +58,7 @@ class Connection(discord.Client):
         self._wishes = wishes
         self._inlet = inlet
         self._tell = tell
-        self._seen = Seen()
+        self.seen = Seen()
         self._interactions: Interactions | None = None
         self._has_been_ready = False
         self.whereabouts = Whereabouts(self, wishes.bot_account)
@@ -95,16 +95,16 @@ class Connection(discord.Client):
     async def on_message(self, message: discord.Message) -> None:
         where = await self.whereabouts.of(message.channel.id, is_group=message.guild is not None)
         event = events.said(message, where, self._account())
-        self._seen.note(message.id, "" if event is None else event.account)
+        self.seen.note(message.id, "" if event is None else event.account)
         if event is not None:
             await self._inlet.commit(event)
 
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         where = await self.whereabouts.of(payload.channel_id, is_group=payload.guild_id is not None)
-        was_addressed = bool(self._seen.account_of(payload.message_id))
+        was_addressed = bool(self.seen.account_of(payload.message_id))
         event = events.edited(payload, where, self._account(), was_addressed=was_addressed)
         if event is not None:
-            self._seen.note(payload.message_id, event.account)
+            self.seen.note(payload.message_id, event.account)
             await self._inlet.commit(event)
 
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
@@ -130,7 +130,7 @@ class Connection(discord.Client):
             await self._desk().submitted(interaction, custom_id)
 
     async def _deleted(self, channel_id: int, message_id: int, guild_id: int | None) -> None:
-        account = self._seen.account_of(message_id)
+        account = self.seen.account_of(message_id)
         if account == "":  # seen, and never addressed to the bot
             return
         where = await self.whereabouts.of(channel_id, is_group=guild_id is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
@@ -44,15 +43,15 @@ class Piece:
     text: str
     buttons: tuple[Button, ...] = ()
     file_name: str = ""
-    file_text: str = ""
+    file_path: str = ""
 
 
 def pieces_of(reply: Reply) -> tuple[Piece, ...]:
     """At least one; buttons and file hang on the last."""
-    name, text = reply.data.get("file_name"), reply.data.get("file_text")
-    file_name, file_text = (name, text) if isinstance(name, str) and isinstance(text, str) else ("", "")
+    name, path = reply.data.get("file_name"), reply.data.get("file_path")
+    file_name, file_path = (name, path) if isinstance(name, str) and isinstance(path, str) else ("", "")
     *first, last = pieces(reply.text) or ("" if file_name else "…",)
-    end = Piece(text=last, buttons=reply.buttons, file_name=file_name, file_text=file_text)
+    end = Piece(text=last, buttons=reply.buttons, file_name=file_name, file_path=file_path)
     return (*(Piece(text=one) for one in first), end)
 
 
@@ -248,7 +247,7 @@ def _edit_options(piece: Piece) -> dict[str, Any]:
 
 
 def _file(piece: Piece) -> discord.File:
-    return discord.File(io.BytesIO(piece.file_text.encode()), filename=piece.file_name)
+    return discord.File(piece.file_path, filename=piece.file_name)
 
 
 def _view(buttons: tuple[Button, ...]) -> discord.ui.View:

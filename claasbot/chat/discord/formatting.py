@@ -15,7 +15,7 @@ _FENCE = "```"
 _ROOM_FOR_CODE = 200
 """A code block that would open this close to the end of a piece opens in the next one."""
 _OPENING = re.compile(r"```([\w+\-.#]{0,20})(?:\n|$)")
-_DELIMITER_ROW = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
+_DELIMITER_ROW = re.compile(r"\s*+(?:\|\s*+)?:?-+:?\s*+(\|\s*+:?-++:?\s*+)*+\|?\s*")
 
 
 def units(text: str) -> int:
@@ -54,7 +54,7 @@ def _table_rows(lines: list[str], start: int) -> int:
     """How many lines from `start` on are one table; 0 when there is none."""
     if start + 1 >= len(lines) or "|" not in lines[start] or "|" not in lines[start + 1]:
         return 0
-    if not _DELIMITER_ROW.match(lines[start + 1]):
+    if not _DELIMITER_ROW.fullmatch(lines[start + 1]):
         return 0
     end = start
     while end < len(lines) and "|" in lines[end] and _FENCE not in lines[end]:

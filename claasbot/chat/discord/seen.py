@@ -20,6 +20,10 @@ class Seen:
         if len(self._accounts) > _MOST:
             self._accounts.popitem(last=False)
 
+    def forget(self, account: str) -> None:
+        for message_id in [key for key, theirs in self._accounts.items() if theirs == account]:
+            del self._accounts[message_id]
+
     def account_of(self, message_id: int) -> str | None:
         """None for a message that was never seen, or long ago."""
         return self._accounts.get(message_id)

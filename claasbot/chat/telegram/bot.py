@@ -45,5 +45,9 @@ def new_bot(token: str, base_url: str = API_URL, base_file_url: str = FILE_URL) 
     account_of(token)
     for name in ("httpx", "httpcore", "telegram"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    request = HTTPXRequest(connection_pool_size=64, read_timeout=_READ_S, write_timeout=_READ_S, pool_timeout=_READ_S)
-    return RawBot(token, base_url, base_file_url, request=request, get_updates_request=HTTPXRequest(1))
+    alone = {"trust_env": False, "follow_redirects": False}  # no proxy of the environment: the token is in each address
+    request = HTTPXRequest(
+        connection_pool_size=64, read_timeout=_READ_S, write_timeout=_READ_S, pool_timeout=_READ_S, httpx_kwargs=alone
+    )
+    updates = HTTPXRequest(1, httpx_kwargs=alone)
+    return RawBot(token, base_url, base_file_url, request=request, get_updates_request=updates)

@@ -42,6 +42,8 @@ class TelegramChat:
     """
 
     platform = PLATFORM
+    max_file_bytes = 50_000_000
+    """Bots may send files of up to 50 MB (Bot API, “Sending files”)."""
 
     def __init__(
         self,
@@ -119,6 +121,10 @@ class TelegramChat:
             hint = f"reactions do not reach me in {n_groups} group(s): make me an administrator there"
             return replace(health, detail=f"{health.detail}; {hint}")
         return health
+
+    def forget(self, account: str) -> None:
+        if account.isdecimal():
+            self._memory.forget(int(account))
 
     def _answer_press(self, query_id: str) -> None:
         self._start(self._answer(query_id))

@@ -27,6 +27,11 @@ class Memory:
         """The chat (with its topic) in which the bot wrote that message."""
         return self._written.get((chat_id, message_id))
 
+    def forget(self, chat_id: int) -> None:
+        """A private chat is named like the person."""
+        for key in [key for key in self._written if key[0] == chat_id]:
+            del self._written[key]
+
     def is_new_album(self, album: str) -> bool:
         """An album arrives as several messages, of which at most one has a caption."""
         is_new = album not in self._albums

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -246,15 +247,16 @@ class Outgoing:
         return call
 
     def file(
-        self, place: Place, name: str, text: str, caption: str, *, reply_to: int | None, buttons: Sequence[Button]
+        self, place: Place, name: str, path: str, caption: str, *, reply_to: int | None, buttons: Sequence[Button]
     ) -> Call[int]:
-        """Sends a text file; the id of its message."""
+        """Sends a file; the id of its message."""
         markup = keyboard(buttons)
 
         async def call(chat_id: int) -> int:
+            content = await asyncio.to_thread(Path(path).read_bytes)
             message = await self.bot.send_document(
                 chat_id,
-                InputFile(text.encode(errors="replace"), filename=name),
+                InputFile(content, filename=name),
                 caption=caption or None,
                 message_thread_id=place.topic,
                 reply_parameters=_reply(reply_to),

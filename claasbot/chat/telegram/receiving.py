@@ -102,7 +102,8 @@ class Receiver:
         and Telegram sends the update again.
         """
         expected = self._rules.webhook_secret
-        if not expected or not hmac.compare_digest((secret or "").encode(), expected.encode()):
+        given = (secret or "").encode(errors="surrogatepass")  # a header may hold bytes that are no text
+        if not expected or not hmac.compare_digest(given, expected.encode()):
             return False
         if self._accept is None or not self._is_connected:
             raise ChatError("Telegram is not connected yet; the update is sent again")

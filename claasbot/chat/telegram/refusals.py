@@ -15,7 +15,7 @@ _GONE = re.compile(
     re.IGNORECASE,
 )
 _LOST = re.compile(r"message to edit not found|can't be edited|MESSAGE_ID_INVALID", re.IGNORECASE)
-_TOKEN = re.compile(r"\d{3,}:[\w-]{10,}|/bot[^/\s]+")
+_TOKEN = re.compile(r"(?<!\d)\d{3,}:[\w-]{10,}|/bot[^/\s]+")
 
 _ACTIONS = (
     (re.compile(r"not enough rights|have no rights|CHAT_WRITE_FORBIDDEN", re.I), "let the bot write in that chat"),

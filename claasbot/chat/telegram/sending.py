@@ -70,5 +70,5 @@ async def _from_preview(
 
 
 def _file(reply: Reply) -> tuple[str, str] | None:
-    name, text = reply.data.get("file_name"), reply.data.get("file_text")
-    return (name, text) if isinstance(name, str) and isinstance(text, str) else None
+    name, path = reply.data.get("file_name"), reply.data.get("file_path")
+    return (name, path) if isinstance(name, str) and isinstance(path, str) else None

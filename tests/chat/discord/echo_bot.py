@@ -36,7 +36,7 @@ async def main(token: str, api_base: str, gateway: str) -> None:
                 await chat.mark(event.address, event.message_key, None if event.removed else "noted")
             case Commanded() | Pressed():
                 done = event.command if isinstance(event, Commanded) else event.action
-                data: dict[str, object] = {"file_name": "export.json", "file_text": "{}"}
+                data: dict[str, object] = {"file_name": "export.json", "file_path": __file__}
                 await chat.send(event.address, Reply(text=f"did {done}", notice=True, data=data), event.own_key)
 
     await chat.run(accept)

@@ -12,8 +12,8 @@ import discord
 import pytest
 import simcord
 
-from claasbot.app import platforms
 from claasbot.data_folder import DataFolder
+from claasbot.platforms import platforms
 from claasbot.settings import Settings
 from claasbot.storage.rows import one, rows
 from claasbot.storage.store import Store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import discord
 import pytest
@@ -216,12 +217,14 @@ async def test_links_get_no_previews_of_pages(world: World):
     assert world.channel.last_message.flags.suppress_embeds
 
 
-async def test_a_file_hangs_on_the_last_message(world: World):
+async def test_a_file_hangs_on_the_last_message(world: World, tmp_path: Path):
     """Simulated platform."""
-    reply = Reply(text="Here.", notice=True, data={"file_name": "claasbot-p1.json", "file_text": "{}"})
+    (tmp_path / "x.zip").write_bytes(b"PK")
+    data: dict[str, object] = {"file_name": "claasbot-p1.zip", "file_path": str(tmp_path / "x.zip")}
+    reply = Reply(text="Here.", notice=True, data=data)
     await world.chat.send(world.address, reply)
     (file,) = world.channel.last_message.attachments
-    assert (file.filename, await file.read()) == ("claasbot-p1.json", b"{}")
+    assert (file.filename, await file.read()) == ("claasbot-p1.zip", b"PK")
 
 
 async def test_an_action_too_long_for_a_button_is_refused_by_name(world: World):

@@ -352,18 +352,19 @@ async def test_a_group_that_was_upgraded_gets_its_message_and_its_new_name_is_to
     assert told.update_key == again.update_key
 
 
-async def test_a_file_comes_as_a_document(fake, bot, ada):
+async def test_a_file_comes_as_a_document(fake, bot, ada, tmp_path):
     chat = fake.private_chat(ada)
-    data = {"file_name": "me.json", "file_text": '{"a": "ä"}'}
+    (tmp_path / "x.zip").write_bytes(b"PK\x00\xff")
+    data = {"file_name": "me.zip", "file_path": str(tmp_path / "x.zip")}
     (key,) = await bot.chat.send(bot.address(chat), Reply(text="Here is all.", notice=True, data=data))
     message = chat.find(int(key))
-    assert (message.text, message.file.name, message.file.data) == ("Here is all.", "me.json", '{"a": "ä"}'.encode())
+    assert (message.text, message.file.name, message.file.data) == ("Here is all.", "me.zip", b"PK\x00\xff")
 
 
 @pytest.mark.parametrize("buttons", [(), (Button(label="Let Eve in", action="pair:7"),)])
 async def test_nothing_of_what_is_personal_is_shown_in_a_group(fake, bot, ada, buttons):
     group = fake.group("Group", members=[ada])
-    data = {"file_name": "me.json", "file_text": "{}"}
+    data = {"file_name": "me.zip", "file_path": "/nowhere/me.zip"}
     reply = Reply(text="p1.v1: “told in private”", notice=True, personal=True, buttons=buttons, data=data)
     await bot.is_healthy()
     writer = await bot.chat.open_reply(bot.address(group), None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from claasbot.app import chat_of_message, platforms
 from claasbot.chat.telegram.client import TelegramChat
 from claasbot.chat.telegram.limiter import Limiter
 from claasbot.chat.telegram.receiving import TelegramRules
 from claasbot.data_folder import DataFolder
+from claasbot.platforms import chat_of_message, platforms
 from claasbot.services.commands import HELP
 from claasbot.settings import Settings
 from claasbot.storage.rows import one, rows
@@ -334,7 +336,8 @@ async def test_an_export_comes_as_a_file(bot, fake, ada):
         await agreed(bot, ada, chat)
         ada.say(chat, "/export")
         sent = await fake.until(lambda: next((one for one in chat.messages if one.file is not None), None))
-        assert b"What is rain?" in sent.file.data
+        with zipfile.ZipFile(io.BytesIO(sent.file.data)) as archive:
+            assert b"What is rain?" in archive.read("conversations.md")
 
 
 async def test_a_text_file_is_read(bot, fake, ada):
