@@ -14,7 +14,7 @@ ifeq ($(filter cpu gpu,$(ACCELERATOR)),)
 $(error CLAASBOT_ACCELERATOR is "$(ACCELERATOR)", expected cpu or gpu)
 endif
 
-.PHONY: help install tools model run demo check test test-unit test-real load faults mutants chromium lock audit sbom clean
+.PHONY: help install tools model run demo check test test-unit test-real load faults soak fuzz mutants chromium lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,12 @@ load: tools ## Print how a simulated Telegram is served: 200 chats at once, then
 
 faults: tools model ## Kill, fill, cut and corrupt: the fault suite at its full figures; ends with one JSON line of totals
 	FAULTS=full $(BIN)/python -m pytest tests/faults tests/real/test_faults.py -q
+
+fuzz: tools ## Hostile requests, names and bytes at their full figures: 10,000 cases against the API, 5,000 raw requests
+	FAULTS=full $(BIN)/python -m pytest tests/fuzz -q -s
+
+soak: tools ## Talk and teach for MINUTES (30) in real time: memory, descriptors and tasks must stay flat
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30)
 
 mutants: tools ## Break one line at a time: a named test must notice each
 	$(BIN)/python -m tests.mutants

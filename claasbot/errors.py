@@ -8,6 +8,7 @@ ClaasbotError
 ├── StoreError             the database is locked, corrupt or from a newer claasbot
 ├── ServerError            what the inference server did
 │   ├── ServerDown         it cannot be reached; try again after it is ready
+│   │   └── ServerBroke    it took the request and gave no whole answer; the request may be why
 │   ├── ServerRefused      it answered with an error: our request is at fault
 │   ├── AdapterNotLoaded   it does not hold the version that was asked for
 │   └── AdaptersMix        it may give one person's adapter to another, so it gets none
@@ -18,6 +19,7 @@ ClaasbotError
 ├── NotYours               the answer, version or row belongs to somebody else
 ├── NotFound               no such row
 ├── BadInput               text or a value from a person that cannot be used
+├── Busy                   too many ask for the same at once; try again in a moment
 ├── ImpossibleTransition   a state that the table does not allow
 └── ChatError              a platform refused a message
     └── ChatGone           the person blocked the bot or the chat is no more: do not try again
@@ -59,6 +61,10 @@ class ServerDown(ServerError):
     pass
 
 
+class ServerBroke(ServerDown):
+    pass
+
+
 class ServerRefused(ServerError):
     pass
 
@@ -96,6 +102,10 @@ class NotFound(ClaasbotError):
 
 
 class BadInput(ClaasbotError):
+    pass
+
+
+class Busy(ClaasbotError):
     pass
 
 

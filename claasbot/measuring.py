@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from claasbot.app import Say, prepare_model, running, wants_embedded_model
+from claasbot.app import running
 from claasbot.chat.console import ConsoleChat
 from claasbot.data_folder import DataFolder
 from claasbot.errors import EngineError
@@ -19,6 +19,7 @@ from claasbot.evals.bench import as_facts, bench_chat, bench_lesson
 from claasbot.evals.demo import DemoResult, Stack, run_demo
 from claasbot.evals.report import write_report
 from claasbot.evals.suite import load
+from claasbot.machines import Say, prepare_model, wants_embedded_model
 from claasbot.settings import AccessSettings, DiscordSettings, Settings, TelegramSettings
 
 _PLATFORM = "simulated"

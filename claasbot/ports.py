@@ -81,7 +81,8 @@ class TrainingEngine(Protocol):
     async def run(self, job: TrainingJob) -> TrainingResult:
         """Make the version of `job`. Running it twice makes the same one.
 
-        Raises EngineDown (try again later) or JobRefused (never will work).
+        Raises EngineDown (try again later), JobRefused (never will work), or AdapterDamaged when an earlier attempt
+        left other bytes under the version's name than the job makes now: the caller, who knows the rows, deletes them.
         Cancelling leaves the job to be run again.
         """
         ...
@@ -134,6 +135,9 @@ class ChatClient(Protocol):
 
     platform: str
     bot_account: str
+    max_file_bytes: int
+    """The largest file that a reply may bring, as `file_name` and `file_path` of its data; 0: people fetch files from
+    an address of their own."""
 
     async def run(self, accept: Accept) -> None:
         """Receive until cancelled. What the platform refuses for good is told by `health`, and tried again rarely."""
@@ -156,3 +160,7 @@ class ChatClient(Protocol):
         ...
 
     def health(self) -> ClientHealth: ...
+
+    def forget(self, account: str) -> None:
+        """Drop what is kept in memory of somebody who was forgotten."""
+        ...

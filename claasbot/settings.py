@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
+import stat
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from claasbot.domain.access import AccessMode, AccessRules
@@ -24,9 +28,13 @@ from claasbot.domain.feedback import BAD_REACTIONS, GOOD_REACTIONS, Reactions
 from claasbot.domain.gate import Limits
 from claasbot.domain.job import ALL_LINEAR, Recipe
 from claasbot.domain.quiet import quiet_hours
+from claasbot.domain.retention import RetentionRules
 from claasbot.domain.schedule import Rules
 from claasbot.errors import SettingsError
+from claasbot.logs import Format, Level, LogRules
+from claasbot.masking import MASK, keep_secret
 from claasbot.own_command import own_command
+from claasbot.own_machine import is_this_machine
 
 PREFIX = "CLAASBOT_"
 _TOKEN_VARIABLES = {"telegram": "CLAASBOT_TELEGRAM_TOKEN", "discord": "CLAASBOT_DISCORD_TOKEN"}
@@ -42,7 +50,10 @@ class ServerSettings(_Section):
     url: str = Field(
         "", description="Attach to a running vLLM server instead of starting one, e.g. http://127.0.0.1:8000"
     )
-    api_key: str = Field("", description="API key of the attached server", repr=False)
+    api_key: SecretStr = Field(SecretStr(""), description="API key of the attached server")
+    allow_plain_http: bool = Field(
+        False, description="Attach to a server beyond this machine without TLS: only on a network that is yours alone"
+    )
     adapters_path: str = Field(
         "", description="Where an attached server sees our adapters folder; empty: the same path"
     )
@@ -57,6 +68,16 @@ class ServerSettings(_Section):
     gpu_memory_share: float = Field(0.45, gt=0, le=0.95, description="Share of the GPU's memory for the server")
     threads: str = Field("0-1", description="CPU cores of the server: a range such as 0-1, `auto` or `nobind`")
     start_deadline_s: float = Field(300.0, gt=0, description="Longest start of the server before it counts as failed")
+
+    @pydantic.model_validator(mode="after")
+    def _speaks_tls_beyond_this_machine(self) -> ServerSettings:
+        address = urlsplit(self.url)
+        if address.scheme == "http" and not self.allow_plain_http and not is_this_machine(address.hostname or ""):
+            raise ValueError(
+                f"server.url {self.url!r} is beyond this machine, without TLS: what people write would cross the net "
+                "for all to read; use https, or set server.allow_plain_http on a network that is yours alone"
+            )
+        return self
 
 
 class TrainerSettings(_Section):
@@ -78,6 +99,12 @@ class ChatSettings(_Section):
         description="In a group, a message that replies to nothing begins a new conversation after this pause",
     )
     answers_per_day: int = Field(0, ge=0, description="Most answers to one person in 24 hours; 0: no limit")
+    max_waiting_each: int = Field(
+        20, ge=0, description="Most messages of one person that wait at once; more are turned away; 0: no limit"
+    )
+    max_waiting: int = Field(
+        1_000, ge=1, description="Most messages of everybody that wait at once; more are turned away with a sentence"
+    )
     has_buttons: bool = Field(True, description="Thumbs and a retry button under answers on chat platforms")
     good_reactions: tuple[str, ...] = Field(GOOD_REACTIONS, description="Reactions that say the answer was good")
     bad_reactions: tuple[str, ...] = Field(
@@ -153,7 +180,16 @@ class GateSettings(_Section):
 class WebSettings(_Section):
     host: str = Field("127.0.0.1", description="Address of the dashboard and playground")
     port: int = Field(8176, ge=0, le=65535, description="Port of the dashboard and playground; 0: any free one")
-    session_hours: float = Field(24 * 14, gt=0, description="How long a sign-in lasts")
+    session_hours: float = Field(12, gt=0, le=24 * 14, description="How long a sign-in lasts at most")
+    session_idle_minutes: float = Field(
+        30, gt=0, le=24 * 60, description="How long it lasts while no page of the dashboard is looked at"
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Addresses or networks of proxies in front, whose X-Forwarded-Proto and -For are believed"
+    )
+    writes_per_minute: int = Field(
+        120, ge=1, description="Most changes that one session or API key may ask for in a minute"
+    )
     host_names: tuple[str, ...] = Field(
         (), description="Names, besides localhost and IPs, under which browsers reach it"
     )
@@ -184,6 +220,49 @@ class AccessSettings(_Section):
             roles=frozenset(self.roles),
             at_home=at_home,
         )
+
+
+class RetentionSettings(_Section):
+    messages_days: int = Field(
+        0, ge=0, description="Days after which messages, answers and prompts are deleted; 0: kept until /forget"
+    )
+    lessons_days: int = Field(
+        0, ge=0, description="Days for which what taught a lesson stays, so that another can be taken back; 0: always"
+    )
+    inbox_days: int = Field(30, ge=1, description="Days for which a handled update is known, so that none counts twice")
+    log_days: int = Field(0, ge=0, description="Days for which logs stay; 0: only their size is bounded")
+    versions: int = Field(
+        0, ge=0, description="Earlier versions of one person whose files stay for /undo; 0: all of them"
+    )
+
+    def rules(self) -> RetentionRules:
+        return RetentionRules(**self.model_dump())
+
+
+class LogSettings(_Section):
+    format: Format = Field("text", description="How the bot's log is written: `text`, or `json` with one object a line")
+    level: Level = Field("info", description="What is written: `debug`, `info`, `warning` or `error`")
+    max_mib: int = Field(8, ge=1, le=1024, description="Size at which the log is rotated, MiB")
+    files: int = Field(1, ge=1, le=100, description="Rotated logs that are kept")
+
+    def rules(self) -> LogRules:
+        return LogRules(level=self.level, format=self.format, max_bytes=self.max_mib * 2**20, n_files=self.files)
+
+
+class StoreSettings(_Section):
+    key_file: str = Field(
+        "", description="File with the key of an encrypted database (`claasbot store`); empty: it is not encrypted"
+    )
+    key: SecretStr = Field(SecretStr(""), description="The key itself, 64 hex digits, for CLAASBOT_STORE__KEY")
+
+
+class BackupSettings(_Section):
+    folder: Path = Field(Path("backups"), description="Where backups are kept; a relative path is in the data folder")
+    every_minutes: float = Field(
+        1440.0, ge=0, description="A backup by itself this often while the bot runs; 0: none. 1 loses a minute at most"
+    )
+    keep: int = Field(7, ge=1, description="How many backups are kept; older ones are deleted")
+    days: int = Field(30, ge=1, le=30, description="How long a backup is kept: it holds people's words")
 
 
 class TelegramSettings(_Section):
@@ -236,6 +315,10 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     web: WebSettings = WebSettings()
     access: AccessSettings = AccessSettings()
+    store: StoreSettings = StoreSettings()
+    backup: BackupSettings = BackupSettings()
+    log: LogSettings = LogSettings()
+    retention: RetentionSettings = RetentionSettings()
     telegram: TelegramSettings = TelegramSettings()
     discord: DiscordSettings = DiscordSettings()
 
@@ -278,12 +361,33 @@ def load(config: Path | None = None) -> Settings:
     class FromThisFile(Settings):
         model_config = SettingsConfigDict(**{**Settings.model_config, "toml_file": chosen})
 
+    _refuse_readable_secrets(chosen)
     try:
-        return FromThisFile(**_tokens(os.environ))
+        settings = FromThisFile(**_tokens(os.environ))
     except pydantic.ValidationError as error:
         raise SettingsError(_explain(error, chosen)) from error
     except ValueError as error:
         raise SettingsError(f"{chosen} is not valid TOML: {error}") from error
+    for name in _SECRETS:
+        for secret in _each_secret(_at(settings, name)):
+            keep_secret(secret)
+    return settings
+
+
+def _refuse_readable_secrets(config: Path) -> None:
+    """Raises SettingsError for a file that holds a secret and that others than its owner may read."""
+    try:
+        written = tomllib.loads(config.read_text(encoding="utf-8"))
+        mode = config.stat().st_mode
+    except (OSError, ValueError):  # not there, or said in better words by who reads it whole
+        return
+    if not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return
+    for name in _SECRETS:
+        section, _, field = name.rpartition(".")
+        if isinstance(written.get(section), dict) and written[section].get(field):
+            command = f"chmod 600 {shlex.quote(str(config))}"
+            raise SettingsError(f"{config} holds {name}, and others than its owner may read it; run `{command}`")
 
 
 def _tokens(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -299,7 +403,25 @@ def every_field(section: type[BaseModel] = Settings, path: tuple[str, ...] = ())
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from every_field(info.annotation, (*path, name))
         else:
-            yield ".".join((*path, name)), info.default, info.description or ""
+            default = "" if isinstance(info.default, SecretStr) else info.default
+            yield ".".join((*path, name)), default, info.description or ""
+
+
+def _each_secret(value: object) -> list[str]:
+    secrets = value if isinstance(value, tuple) else (value,)
+    return [secret.get_secret_value() for secret in secrets if isinstance(secret, SecretStr)]
+
+
+def _secret_names(section: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _secret_names(info.annotation, (*path, name))
+        elif SecretStr in (info.annotation, *get_args(info.annotation)):
+            yield ".".join((*path, name))
+
+
+_SECRETS = tuple(_secret_names())
+"""Settings whose values are never shown."""
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
@@ -318,10 +440,18 @@ def _explain(error: pydantic.ValidationError, config: Path) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown setting {name!r}{_nearest(name, known)}")
+        elif not name:
+            lines.append(problem["msg"])
         else:
-            lines.append(f"setting {name!r} is {problem['input']!r}: {problem['msg'].lower()}")
+            shown = MASK if _has_secrets(name) else repr(problem["input"])
+            lines.append(f"setting {name!r} is {shown}: {problem['msg'].lower()}")
     sources = dict.fromkeys(_source_of(problem["loc"], config) for problem in error.errors())
     return f"{'; '.join(lines)} (in {', '.join(sources)}; see `{own_command('settings')}`)"
+
+
+def _has_secrets(name: str) -> bool:
+    """A secret setting, one of its values, or the section around it."""
+    return any(f"{name}.".startswith(f"{secret}.") or secret.startswith(f"{name}.") for secret in _SECRETS)
 
 
 def _source_of(path: tuple[int | str, ...], config: Path) -> str:
@@ -344,12 +474,23 @@ def _nearest(name: str, known: set[str]) -> str:
 
 def value_of(settings: Settings, name: str) -> object:
     """The value of `server.port`; secrets are masked."""
+    value = _at(settings, name)
+    if name not in _SECRETS:
+        return value
+    shown = tuple(MASK for secret in _each_secret(value) if secret)
+    return shown if isinstance(value, tuple) else "".join(shown)
+
+
+def shown_values(settings: Settings) -> dict[str, str]:
+    """Every setting by its name; secrets are masked."""
+    return {name: repr(value_of(settings, name)) for name, _, _ in every_field()}
+
+
+def _at(settings: Settings, name: str) -> object:
     value: object = settings
     for part in name.split("."):
         value = getattr(value, part)
-    if name.endswith(".tokens"):
-        return ("…",) * len(value)  # type: ignore[arg-type]
-    return "…" if name.endswith("api_key") and value else value
+    return value
 
 
 def as_markdown() -> str:

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from claasbot.app import running
-from claasbot.errors import PortInUse, SettingsError
+from claasbot.errors import ModelMissing, PortInUse, SettingsError
 from claasbot.settings import Settings
 
 
@@ -44,3 +44,11 @@ async def test_an_address_that_is_not_ours_is_refused_as_early(tmp_path):
     with pytest.raises(SettingsError, match=r"set web\.host and web\.port"):
         async with running(settings, lambda line: None):
             pytest.fail("it runs")
+
+
+async def test_a_model_that_is_not_there_is_noticed_before_anything_is_written(tmp_path):
+    settings = Settings(data=tmp_path / "data", web={"port": 0}, server={"model": "/no/such/model"})
+    with pytest.raises(ModelMissing, match="/no/such/model"):
+        async with running(settings, lambda line: None):
+            pytest.fail("it runs")
+    assert not (tmp_path / "data").exists()

@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from claasbot.cli import main
-from claasbot.hosting import PrivateLog
+from claasbot.data_folder import DataFolder
+from claasbot.logs import PrivateLog
 from claasbot.own_command import own_command
+from claasbot.settings import ServerSettings
 
 
 def test_help_loads_neither_torch_nor_vllm_nor_aiohttp():
@@ -52,6 +55,14 @@ def test_commands_for_a_running_bot_say_how_to_start_one(command, tmp_path, monk
     )
 
 
+@pytest.mark.parametrize("command", [["chat"], ["sign-in"], ["key", "list"]])
+def test_commands_for_a_bot_that_is_starting_do_not_say_to_start_one(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLAASBOT_DATA", str(tmp_path))
+    with DataFolder(root=tmp_path).lock():
+        assert main(command) == 1
+    assert "is starting or stopping; try again in a moment" in capsys.readouterr().err
+
+
 def test_settings_from_file_and_environment_meet_in_one_tree(tmp_path, monkeypatch, capsys):
     config = tmp_path / "claasbot.toml"
     config.write_text("[chat]\nmax_tokens = 99\n")
@@ -90,3 +101,13 @@ def test_the_log_is_for_its_owner_only_also_after_rotation(tmp_path):
         log.emit(logging.makeLogRecord({"msg": f"a line that fills the file, {number}"}))
     log.close()
     assert [stat.S_IMODE(one.stat().st_mode) for one in sorted(tmp_path.glob("bot.log*"))] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize("url", ["http://192.168.1.5:8000", "http://gpu.example:8000", "http://[2001:db8::1]:8000"])
+def test_a_server_beyond_this_machine_is_attached_over_tls_or_not_at_all(url):
+    with pytest.raises(ValidationError, match=r"server\.allow_plain_http"):
+        ServerSettings(url=url)
+    assert ServerSettings(url=url, allow_plain_http=True).url == url
+    assert ServerSettings(url=url.replace("http://", "https://")).url
+    assert ServerSettings(url="http://127.0.0.1:8000").url
+    assert ServerSettings(url="http://localhost:8000").url

@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from claasbot.domain.access import AccessRules, Entry, Visit, entry, is_blocked, makes_admin
 from claasbot.domain.conversation import ChatAddress, ChatEvent, Reacted, Reply
 from claasbot.domain.person import CONSENT_VERSION, Person
-from claasbot.errors import BadInput, ChatError, ChatGone
+from claasbot.errors import ChatError, ChatGone, NotFound
 from claasbot.ports import ChatClient
 from claasbot.services.answering import CONSENT_CARD
 from claasbot.services.clock import Clock
@@ -98,7 +98,7 @@ class Admitting:
     async def let_in(self, code: str, who: str) -> tuple[Stranger, bool]:
         """Whoever has that code, and whether they could be told.
 
-        `who` did it, for the record. Raises BadInput for a code that nobody has.
+        `who` did it, for the record. Raises NotFound for a code that nobody has.
         """
         stranger = await self._store.run(self._pair, code, who)
         client = self._clients.get((stranger.address.platform, stranger.address.bot_account))
@@ -114,7 +114,7 @@ class Admitting:
         as_admin = makes_admin(who, self._rules, has_admin=accounts.has_admin(db))
         stranger = accounts.pair(db, code, self._clock(), as_admin=as_admin)
         if stranger is None:
-            raise BadInput(f"Nobody has the code {code[:20]!r}, or it is over: codes last an hour.")
+            raise NotFound(f"Nobody has the code {code[:20]!r}, or it is over: codes last an hour.")
         whom = f"{stranger.address.platform}:{stranger.account}"
         audit.add(db, who, "let in as an admin:" if as_admin else "let in", self._clock(), whom=whom)
         return stranger

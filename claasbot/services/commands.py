@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from sqlite_utils import Database
 
 from claasbot.domain.completion import BASE
-from claasbot.domain.conversation import Button, Commanded, Pressed, Reply
+from claasbot.domain.conversation import Commanded, Pressed, Reply
 from claasbot.domain.job import result_from_json
-from claasbot.domain.person import CONSENT_TEXT, CONSENT_VERSION, ConsentState
 from claasbot.errors import BadInput
 from claasbot.ports import ChatClient
 from claasbot.services.admin_commands import HELP as ADMIN_HELP
 from claasbot.services.admitting import Guest
-from claasbot.services.answering import CONSENT_CARD, Answering
+from claasbot.services.answering import Answering
 from claasbot.services.call import Call, Handler, personal
 from claasbot.services.clock import Clock
-from claasbot.services.erasing import Erasing
 from claasbot.services.feedback_commands import number
 from claasbot.services.promoting import Promoting
-from claasbot.storage import accounts, completions, conversations, lessons, outbox, people, switches, versions
+from claasbot.services.quotas import Quotas
+from claasbot.storage import accounts, completions, conversations, lessons, people, switches, versions
 from claasbot.storage.rows import Row
 from claasbot.storage.store import Store
 
@@ -39,6 +38,7 @@ HELP = {
     "learn": "what waits to be learned; /learn now begins at once",
     "learned": "what I learned from you",
     "undo": "take the last lesson back, or the last few: /undo 2",
+    "unlearn": "take any one lesson back: /unlearn lists them, /unlearn 3 asks",
     "status": "which version answers you, and what waits",
     "usage": "how much you have used",
     "settings": "streaming, notices and what I learn from, in this chat",
@@ -53,7 +53,7 @@ HELP = {
 }
 
 WITH_ARGUMENT = frozenset(
-    {"ask", "feedback", "good", "bad", "correct", "compare", "learn", "undo", "persona", "link"}
+    {"ask", "feedback", "good", "bad", "correct", "compare", "learn", "undo", "unlearn", "persona", "link"}
     | {"pair", "rollback", "block", "unblock"}
 )
 """Commands that words may follow."""
@@ -65,12 +65,6 @@ _ONCE = frozenset({"undo", "link", "pair", "rollback"})
 
 _MOST_UNDONE = 20
 
-PRIVACY = (
-    "Stored on this machine only: your messages and my answers with their tokens, your feedback, your consent, and the "
-    "adapters trained from it. Nobody else's answers use them. /optout stops learning, /undo takes a lesson back, "
-    "/export hands everything out, /forget deletes it all, the weights included."
-)
-
 
 class Commands:
     """What a person can ask of the bot besides an answer."""
@@ -80,28 +74,24 @@ class Commands:
         store: Store,
         answering: Answering,
         promoting: Promoting,
-        erasing: Erasing,
         clock: Clock,
         *,
-        privacy: str,
+        quotas: Quotas,
         more: Mapping[str, Handler],
         more_buttons: Mapping[str, Handler],
     ) -> None:
-        """`more`: handlers of the other command modules, by name. `privacy`: the host's own words, or empty."""
+        """`more`: handlers of the other command modules, by name."""
         self._store = store
         self._answering = answering
         self._promoting = promoting
-        self._erasing = erasing
         self._clock = clock
-        self._privacy_words = privacy or PRIVACY
+        self._quotas = quotas
         self._handlers: dict[str, Handler] = dict(more)
         for name in HELP.keys() - more.keys() - {"ask"}:  # that one is a message
             self._handlers[name] = getattr(self, f"_{name}")
         self._buttons: dict[str, Handler] = {
             **more_buttons,
-            "consent": self._consent,
             "undo": self._undo_that,
-            "forget": self._forget,
             "retry": self._retry,
         }
 
@@ -127,16 +117,6 @@ class Commands:
             inbox_id=inbox_id,
         )
         return await table[name](call)
-
-    async def _start(self, call: Call) -> Reply:
-        consent = await self._store.run(people.consent_of, call.person.person_id, call.address)
-        if consent.allows_learning:
-            return Reply(
-                text="I am an AI that learns from what you say about my answers. /help lists what I know.", notice=True
-            )
-        if consent.must_be_asked:
-            await self._record_consent(call, "asked")
-        return CONSENT_CARD
 
     async def _help(self, call: Call) -> Reply:
         known = HELP | ADMIN_HELP if call.is_admin else HELP
@@ -177,8 +157,9 @@ class Commands:
             raise BadInput(f"Say how many lessons, 1 to {_MOST_UNDONE}: /undo 2. {call.argument[:20]!r} is none.")
         n = int(call.argument or 1)
         undone = await self._promoting.undo_last(call.person.person_id, n)
-        what = "Undone" if n == 1 else f"Undone, {undone.n_undone} {'lesson' if undone.n_undone == 1 else 'lessons'}"
-        all_there_was = ", all there was" if undone.n_undone < n else ""
+        n_undone = undone.n_undone
+        what = "Undone" if n == n_undone == 1 else f"Undone, {n_undone} {'lesson' if n_undone == 1 else 'lessons'}"
+        all_there_was = ", all there was" if n_undone < n else ""
         return await self._undone(call, what + all_there_was, undone.version_name)
 
     async def _undo_that(self, call: Call) -> Reply:
@@ -197,7 +178,7 @@ class Commands:
         def unit(db: Database) -> str:
             current = versions.current(db, call.person.person_id)
             consent = people.consent_of(db, call.person.person_id, call.address)
-            paused = switches.switch(db, switches.LEARNING) == "paused"
+            paused = switches.is_paused(db)
             n_queued = len(lessons.queued(db, call.person.person_id, 100))
             that = ""
             if call.event.message_key is not None:
@@ -207,15 +188,17 @@ class Commands:
                 f"{that}{'The base model' if current is None else current.name} answers you. "
                 f"Learning here: {'on' if consent.allows_learning else 'off (/optin)'}"
                 f"{', paused by an admin' if paused else ''}. Feedback that waits: {n_queued}."
+                f" {self._quotas.left(db, call.person.person_id, self._clock())}".rstrip()
             )
 
         return Reply(text=await self._store.run(unit), notice=True)
 
     async def _usage(self, call: Call) -> Reply:
         used = await self._store.run(people.usage, call.person.person_id)
+        lessons_told = f"{used.n_lessons:,} {'lesson' if used.n_lessons == 1 else 'lessons'}"
         return personal(
             f"{used.n_answers:,} answers with {used.n_tokens:,} tokens in {used.answering_s:.0f} s; "
-            f"{used.n_lessons:,} lessons in {used.lessons_s:.0f} s of training."
+            f"{lessons_told} in {used.lessons_s:.0f} s of training."
         )
 
     async def _whoami(self, call: Call) -> Reply:
@@ -225,69 +208,6 @@ class Commands:
         who = f"You are p{call.person.person_id} ({known}){', an admin' if call.is_admin else ''}."
         return personal(f"{who} Chat: {chat}.")
 
-    async def _optin(self, call: Call) -> Reply:
-        await self._record_consent(call, "granted")
-        return Reply(
-            text="Thank you: what you say about my answers here teaches me from now on. /optout stops it.",
-            notice=True,
-            data={"consent": "granted"},
-        )
-
-    async def _optout(self, call: Call) -> Reply:
-        n_dropped = await self._record_consent(call, "withdrawn")
-        dropped = f" Not yet learned, and dropped: {n_dropped} {_remarks(n_dropped)}." if n_dropped else ""
-        return Reply(
-            text=f"I do not learn in this chat.{dropped} What I learned stays until /undo or /forget. "
-            "/optin allows it again.",
-            notice=True,
-            data={"consent": "withdrawn"},
-        )
-
-    async def _consent(self, call: Call) -> Reply:
-        if call.argument not in ("yes", "no"):
-            raise BadInput(f"The button {call.argument[:40]!r} is not one of mine.")
-        return await (self._optin(call) if call.argument == "yes" else self._optout(call))
-
-    async def _privacy(self, call: Call) -> Reply:
-        return Reply(text=f"{CONSENT_TEXT}\n\n{self._privacy_words}", notice=True, personal=True)
-
-    async def _forget(self, call: Call) -> Reply:
-        person_id = call.person.person_id
-        choice, _, whose = call.argument.partition(":")
-        if isinstance(call.event, Commanded) or choice not in ("yes", "no"):
-            return _forget_card(person_id)
-        call.for_its_owner(whose)
-        if choice == "no":
-            return personal("Nothing was deleted.")
-        receipt = await self._erasing.forget(person_id)
-        counted = ", ".join(f"{n} {what}" for what, n in receipt.items()) or "nothing was left"
-        return personal(f"Forgotten. Deleted: {counted}.", forgotten=True, receipt=receipt)
-
-    async def _export(self, call: Call) -> Reply:
-        return personal(
-            "Here is everything that is stored about you.",
-            file_name=f"claasbot-p{call.person.person_id}.json",
-            file_text=await self._erasing.export(call.person.person_id),
-        )
-
-    async def _record_consent(self, call: Call, state: ConsentState) -> int:
-        """How many remarks a withdrawal dropped before they were learned."""
-
-        def unit(db: Database) -> int:
-            person_id, address, now = call.person.person_id, call.address, self._clock()
-            people.record_consent(db, person_id, address, state, CONSENT_VERSION, now)
-            if state != "withdrawn":
-                return 0
-            dropped = [row for row in lessons.unsettled(db, person_id) if row.address.room == address.room]
-            for row in dropped:
-                lessons.move(db, row.experience_id, "withdrawn", "you withdrew your consent", now)
-                outbox.clear_dropped(db, row, now)
-            return len(dropped)
-
-        n_dropped = await self._store.run(unit)
-        self._store.stages.outbox.set()
-        return n_dropped
-
 
 def _name(event: Commanded | Pressed) -> str:
     if isinstance(event, Pressed):
@@ -295,28 +215,13 @@ def _name(event: Commanded | Pressed) -> str:
     return ALIASES.get(event.command, event.command)
 
 
-def _forget_card(person_id: int) -> Reply:
-    return Reply(
-        text="Delete your messages, your feedback and all that I learned from you? This cannot be undone.",
-        notice=True,
-        personal=True,
-        buttons=(
-            Button(label="Delete it all", action=f"forget:yes:{person_id}"),
-            Button(label="Keep", action=f"forget:no:{person_id}"),
-        ),
-    )
-
-
-def _remarks(n: int) -> str:
-    return "remark of yours" if n == 1 else "remarks of yours"
-
-
 def _lesson_line(row: Row) -> str:
     """A lesson with what became of it; empty while it is being learned."""
-    name = f"p{row['person_id']}.v{row['version_n']}"
-    if row["version_state"] in ("promoted", "retired"):
-        undone = " (undone)" if row["version_state"] == "retired" and row["state"] == "promoted" else ""
-        return f"{name}: “{row['said']}”{_effect(row)}{undone}"
+    if row["is_rebuild"]:  # it taught nothing new
+        return ""
+    if row["state"] == "promoted":
+        undone = "" if row["n_taught"] else " (undone)"
+        return f"p{row['person_id']}.v{row['version_n']}: “{row['said']}”{_effect(row)}{undone}"
     if row["state"] == "rejected":
         return f"not learned: “{row['said']}”, it would have harmed other answers"
     return ""

@@ -28,7 +28,7 @@ from claasbot.services.clock import Clock
 from claasbot.services.commands import Commands
 from claasbot.services.feedback_commands import reaction_reply
 from claasbot.services.listening import Listening
-from claasbot.storage import chats, completions, conversations, inbox, lessons
+from claasbot.storage import chats, completions, conversations, feedback_events, inbox
 from claasbot.storage.inbox import Update
 from claasbot.storage.store import Store
 
@@ -132,7 +132,7 @@ class Hearing:
         was_met = conversations.user_turn_of_update(db, inbox_id) is not None
         if was_met or chats.room(db, said.address).learns_from != "everything":
             return None, False
-        asked = None if said.reply_to else lessons.asked_why(db, person.person_id, said.address, self._clock())
+        asked = None if said.reply_to else feedback_events.asked_why(db, person.person_id, said.address, self._clock())
         if asked is not None and remark.is_reason(said.text):
             return asked, True
         if not remark.is_remark(said.text):

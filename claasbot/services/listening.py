@@ -14,7 +14,7 @@ from claasbot.domain.person import Person
 from claasbot.errors import NotYours
 from claasbot.services.clock import Clock
 from claasbot.services.platform_modes import PlatformModes
-from claasbot.storage import chats, completions, conversations, lessons, outbox, people, versions
+from claasbot.storage import chats, completions, conversations, feedback_events, lessons, outbox, people, versions
 from claasbot.storage.conversations import StoredTurn
 from claasbot.storage.store import Store
 
@@ -53,23 +53,22 @@ class Listening:
     async def withdraw(
         self, person: Person, completion_id: int, kind: FeedbackKind, mark_key: str | None = None
     ) -> Reply | None:
-        """Take back a reaction, its mark, and what it said why. An offer to undo, where it has taught already."""
+        """Take back a reaction, its mark, and what it said why. Where it has taught already: an offer to unlearn it."""
 
-        def unit(db: Database) -> int | None:
+        def unit(db: Database) -> bool:
             sent = _owned(db, person, completion_id)
-            taught = lessons.withdraw_feedback(db, person.person_id, completion_id, kind, self._clock())
+            taught = feedback_events.withdraw_feedback(db, person.person_id, completion_id, kind, self._clock())
             outbox.clear(db, sent, mark_key or sent.message_key, self._clock())
-            current = versions.current(db, person.person_id)
-            return current.version_id if current is not None and current.version_id in taught else None
+            return bool(taught)
 
-        version_id = await self._store.run(unit)
+        has_taught = await self._store.run(unit)
         self._store.stages.outbox.set()
-        if version_id is None:
+        if not has_taught:
             return None
         return Reply(
-            text="You took that back, but I have learned from it already. Shall I undo the lesson?",
+            text="You took that back, but I have learned from it already. Shall I unlearn it?",
             notice=True,
-            buttons=(Button(label="Undo", action=f"undo:{version_id}"),),
+            buttons=(Button(label="Unlearn", action=f"unlearn:yes:those:{person.person_id}"),),
         )
 
     async def deleted(self, event: Deleted) -> None:
@@ -110,13 +109,14 @@ class Listening:
     def _note(self, db: Database, person: Person, feedback: NewFeedback, text: str) -> Noted:
         now, kind, completion_id = self._clock(), feedback.kind, feedback.completion_id
         sent = _owned(db, person, completion_id)
-        if feedback.is_reaction and (known := lessons.standing_thumb(db, person.person_id, completion_id, kind)):
+        known = feedback_events.standing_thumb(db, person.person_id, completion_id, kind)
+        if feedback.is_reaction and known is not None:
             # A look at what stands there finds again what was told when it came.
             return Noted(feedback_id=known, completion_id=completion_id, will_teach=False, reason="it is noted already")
         opposite = _OPPOSITE.get(kind)
         if opposite is not None:
-            lessons.withdraw_feedback(db, person.person_id, completion_id, opposite, now)
-        event = lessons.add_feedback(db, person.person_id, replace(feedback, text=text), now)
+            feedback_events.withdraw_feedback(db, person.person_id, completion_id, opposite, now)
+        event = feedback_events.add_feedback(db, person.person_id, replace(feedback, text=text), now)
         signal = signal_of(kind, text)
         if not signal.teaches:
             return Noted(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
+from claasbot.domain.completion import BASE
 from claasbot.domain.conversation import Button, ChatAddress, Reply
 from claasbot.domain.quiet import QuietHours
 from claasbot.errors import ChatGone, ClaasbotError
@@ -44,14 +47,25 @@ class Telling:
         self._quiet = quiet
         self._busy: set[ChatAddress] = set()
         self._left_waiting = False
+        self._is_finishing = False
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             await keep_doing("telling", partial(self.step, group), self._store.stages.outbox)
 
+    async def finish(self, within_s: float) -> None:
+        """Tell nothing more; return when what is being told is told, or the time is over. The rest stays in rows."""
+        self._is_finishing = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._busy:  # noqa: ASYNC110 - a chat ends by itself, and nobody else waits for that
+                    await asyncio.sleep(0.02)
+
     async def step(self, group: asyncio.TaskGroup) -> float:
         """One task for each chat in which something is to be told and nothing is being told."""
+        if self._is_finishing:
+            return _LOOK_S
         self._left_waiting = False
         for address in await self._store.run(outbox.waiting_chats, self._clock()):
             if address in self._busy or len(self._busy) >= _MOST_CHATS:
@@ -66,6 +80,8 @@ class Telling:
         try:
             while notices := await self._store.run(outbox.waiting, address, self._clock()):
                 for notice in notices:
+                    if self._is_finishing:
+                        return
                     await self._tell(notice)
         except ClaasbotError as error:
             log.warning("telling: %s", error)
@@ -128,9 +144,23 @@ def words_of(notice: Notice) -> Reply | None:
             ),
             data=dict(notice.data),
         )
+    if notice.kind == "cleared" and notice.data:
+        return Reply(text=_taken_back(notice.data), notice=True, data=dict(notice.data))
     if notice.kind == "refused":
         return Reply(text=f"I did not learn from that: {notice.data['reason']}.", notice=True, data=dict(notice.data))
     return None
+
+
+def _taken_back(done: dict[str, Any]) -> str:
+    """A lesson that was taken back has left the weights."""
+    who = "the base model" if done["version"] == BASE else done["version"]
+    what = f"“{_short(done['taken_back'])}”" if done["taken_back"] else "The lesson"
+    lines = [f"{what} is taken back: {who} answers now."]
+    if done["n_queued"]:
+        lines.append("Without it the lessons after it did not pass my checks together: I learn them again one by one.")
+    if done["n_lost"]:
+        lines.append(f"{done['n_lost']} later {'piece' if done['n_lost'] == 1 else 'pieces'} of feedback went with it.")
+    return " ".join(lines)
 
 
 def _short(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlite_utils import Database
 
@@ -28,6 +29,9 @@ _KINDS: dict[str, type[ChatEvent]] = {
     kind.__name__: kind for kind in (Said, Reacted, Pressed, Commanded, Edited, Deleted, Stopped, Moved, Left)
 }
 
+_REPEATED_FOR = timedelta(days=2)
+"""Longer than any platform repeats an update."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
@@ -41,14 +45,15 @@ class Update:
 
 
 def add(db: Database, event: ChatEvent, now: datetime) -> int | None:
-    """The new row's id; None when this update is here already."""
+    """The new row's id; None when this update is here already, or was when its person was forgotten."""
     address = event.address
     known = one(
         db,
-        "SELECT id FROM inbox WHERE platform = ? AND bot_account = ? AND update_key = ?",
+        "SELECT id FROM inbox WHERE platform = ? AND bot_account = ? AND update_key IN (?, ?)",
         address.platform,
         address.bot_account,
         event.update_key,
+        _digest(event.update_key),
     )
     if known is not None:
         return None
@@ -63,6 +68,33 @@ def add(db: Database, event: ChatEvent, now: datetime) -> int | None:
         event_json=_to_json(event),
         received_at=text_of(now),
     )
+
+
+def forget(db: Database, person_id: int, now: datetime) -> None:
+    """Leave of somebody's updates only that they were here: one that the platform repeats must not bring them back."""
+    found = rows(
+        db,
+        "SELECT platform, bot_account, update_key FROM inbox JOIN account USING (platform, account)"
+        " WHERE person_id = ? AND received_at >= ?",
+        person_id,
+        text_of(now - _REPEATED_FOR),
+    )
+    for row in found:
+        insert(
+            db,
+            "inbox",
+            **{**row, "update_key": _digest(row["update_key"])},
+            chat="",
+            account="",
+            event_json="",
+            received_at=text_of(now),
+            handled_at=text_of(now),
+        )
+
+
+def _digest(update_key: str) -> str:
+    """A key may hold an account."""
+    return f"forgotten:{hashlib.sha256(update_key.encode()).hexdigest()}"
 
 
 def waiting(db: Database, now: datetime, limit: int = 500) -> list[Update]:
@@ -120,7 +152,8 @@ def n_waiting(db: Database) -> int:
 def _to_json(event: ChatEvent) -> str:
     facts = asdict(event)
     facts["at"] = None if event.at is None else text_of(event.at)
-    return json.dumps({"kind": type(event).__name__, **facts})
+    text = json.dumps({"kind": type(event).__name__, **facts}, ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a character fits no UTF-8
 
 
 def _from_json(text: str) -> ChatEvent:

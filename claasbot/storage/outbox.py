@@ -36,7 +36,7 @@ class Notice:
     """Of something learned: that version answers the person now."""
 
 
-def add(db: Database, experience: StoredExperience, kind: Mark, data: dict[str, object], now: datetime) -> int:
+def add(db: Database, experience: StoredExperience, kind: NoticeKind, data: dict[str, object], now: datetime) -> int:
     return insert(
         db,
         "outbox",

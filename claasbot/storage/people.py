@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from claasbot.domain.conversation import ChatAddress
 from claasbot.domain.person import Consent, ConsentState, Person
-from claasbot.storage.rows import Row, change, insert, one, rows, text_of, the
+from claasbot.storage.rows import LARGEST_ID, Row, change, insert, one, rows, text_of, the
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +94,13 @@ def record_consent(
     )
 
 
-def overview(db: Database) -> list[Row]:
-    """Everybody with counts, newest first."""
+def consent_history(db: Database, person_id: int) -> list[Row]:
+    """Everything that the person ever agreed to or not, oldest first."""
+    return rows(db, "SELECT * FROM consent WHERE person_id = ? ORDER BY id", person_id)
+
+
+def overview(db: Database, limit: int = 200, before: int | None = None) -> list[Row]:
+    """Everybody with counts, newest first; whoever came earlier than the person `before`."""
     return rows(
         db,
         """
@@ -106,11 +111,14 @@ def overview(db: Database) -> list[Row]:
             (SELECT coalesce(sum(json_array_length(token_ids_json)), 0) FROM completion
              WHERE person_id = person.id) AS n_tokens,
             (SELECT count(*) FROM feedback_event WHERE person_id = person.id) AS n_feedback,
-            (SELECT count(*) FROM job WHERE person_id = person.id AND state = 'promoted') AS n_lessons,
+            (SELECT count(*) FROM job
+             WHERE person_id = person.id AND state = 'promoted' AND NOT is_rebuild) AS n_lessons,
             (SELECT count(*) FROM adapter_version WHERE person_id = person.id) AS n_versions
         FROM person LEFT JOIN adapter_version AS version ON version.id = person.current_version_id
-        ORDER BY person.id DESC LIMIT 500
+        WHERE person.id < ? ORDER BY person.id DESC LIMIT ?
         """,
+        LARGEST_ID if before is None else before,
+        limit,
     )
 
 
@@ -121,7 +129,7 @@ def usage(db: Database, person_id: int) -> Usage:
         """
         SELECT count(*) AS n_answers, coalesce(sum(json_array_length(token_ids_json)), 0) AS n_tokens,
             coalesce(sum(total_s), 0) AS answering_s,
-            (SELECT count(*) FROM job WHERE person_id = ? AND state = 'promoted') AS n_lessons,
+            (SELECT count(*) FROM job WHERE person_id = ? AND state = 'promoted' AND NOT is_rebuild) AS n_lessons,
             (SELECT coalesce(sum(json_extract(seconds_json, '$.train')), 0) FROM job WHERE person_id = ?) AS lessons_s
         FROM completion WHERE person_id = ?
         """,

@@ -12,6 +12,9 @@ from claasbot.errors import NotFound
 
 Row = Mapping[str, Any]
 
+LARGEST_ID = 2**63 - 1
+"""Every row comes before it."""
+
 
 def rows(db: Database, sql: str, *params: object) -> list[Row]:
     cursor = db.conn.execute(sql, params)

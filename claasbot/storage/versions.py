@@ -79,6 +79,45 @@ def of_person(db: Database, person_id: int) -> list[AdapterVersion]:
     return [_version(row) for row in rows(db, sql, person_id)]
 
 
+def base_revision(db: Database, version_id: int) -> str:
+    """Of the base model that it was trained on. Raises NotFound."""
+    what = f"adapter version {version_id}"
+    return str(the(db, what, "SELECT base_revision FROM adapter_version WHERE id = ?", version_id)["base_revision"])
+
+
+def has_files(db: Database, version_id: int) -> bool:
+    """False once they are gone or going: such a version answers never again."""
+    sql = "SELECT 1 FROM adapter_version WHERE id = ? AND files_removed_at IS NULL AND NOT is_leaving"
+    return one(db, sql, version_id) is not None
+
+
+def people_with_earlier(db: Database) -> list[int]:
+    """Who has versions that answered once, with their files; of nobody who is being erased or taught."""
+    found = rows(
+        db,
+        "SELECT DISTINCT person_id FROM adapter_version AS version JOIN person ON person.id = version.person_id"
+        " WHERE state = 'retired' AND files_removed_at IS NULL AND NOT is_leaving AND is_blocked = 0"
+        " AND NOT EXISTS (SELECT 1 FROM job WHERE job.person_id = person.id AND job.state IN ('leased', 'trained'))",
+    )
+    return [row["person_id"] for row in found]
+
+
+def let_old_go(db: Database, person_id: int, n_kept: int) -> int:
+    """Have the files deleted of all versions but the current one and those that `n_kept` undos lead to.
+
+    Returns how many. Their rows stay: lessons stand on them.
+    """
+    kept: set[int] = set()
+    one_of_line = current(db, person_id)
+    while one_of_line is not None and len(kept) <= n_kept:
+        if one_of_line.state in ("promoted", "retired"):
+            kept.add(one_of_line.version_id)
+        one_of_line = None if one_of_line.parent_id is None else version(db, one_of_line.parent_id)
+    going = [one.version_id for one in of_person(db, person_id) if one.state == "retired"]
+    sql = "UPDATE adapter_version SET is_leaving = 1 WHERE id = ? AND files_removed_at IS NULL AND NOT is_leaving"
+    return sum(change(db, sql, version_id) for version_id in going if version_id not in kept)
+
+
 def n_promoted_since(db: Database, person_id: int, version_id: int | None) -> int:
     """Staleness: promotions after the version that sampled (None: after the base model)."""
     row = the(

@@ -11,7 +11,7 @@ from claasbot.domain.job import TrainingResult, result_from_json, stage_seconds
 from claasbot.storage.rows import Row
 
 # In the order in which they happen; what an engine adds to these comes after `save`.
-_STAGES = (
+STAGES = (
     "queue",
     "stage",
     "load",
@@ -97,7 +97,7 @@ def time_bar(seconds: dict[str, float]) -> tuple[Segment, ...]:
 
 
 def _place(name: str) -> float:
-    return _STAGES.index(name) if name in _STAGES else _STAGES.index("save") + 0.5
+    return STAGES.index(name) if name in STAGES else STAGES.index("save") + 0.5
 
 
 def curve(name: str, values: list[float]) -> Curve:

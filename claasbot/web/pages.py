@@ -16,7 +16,7 @@ from aiohttp import web
 from claasbot.errors import NotFound
 from claasbot.own_command import own_command
 from claasbot.resources import templates_dir
-from claasbot.web.access import VISITOR, Visitor
+from claasbot.web.visitor import NOBODY, VISITOR
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -71,7 +71,7 @@ async def serve_static(request: web.Request) -> web.StreamResponse:
 
 def render(request: web.Request, template: str, *, http_status: int = 200, **facts: Any) -> web.Response:
     """A page with what every page knows: who is looking, and the token for changes."""
-    visitor = request.get(VISITOR, Visitor(kind="nobody"))
+    visitor = request.get(VISITOR, NOBODY)
     text = (
         request.app[TEMPLATES]
         .get_template(template)

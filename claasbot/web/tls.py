@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
 from claasbot.errors import SettingsError
+from claasbot.own_machine import is_this_machine
 
 
 def server_context(certificate: str, key: str) -> ssl.SSLContext | None:
@@ -27,17 +27,9 @@ def server_context(certificate: str, key: str) -> ssl.SSLContext | None:
 
 def refuse_plain_http(host: str, *, is_allowed: bool) -> None:
     """Raises SettingsError where passwords and conversations would cross a network readable by everybody on it."""
-    if is_allowed or host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
+    if is_allowed or is_this_machine(host):
         return
     raise SettingsError(
         f"web.host {host!r} is beyond this machine, without TLS: set web.certificate and web.certificate_key, "
         "or web.allow_plain_http where a proxy in front speaks https"
     )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -1,6 +1,9 @@
 """From an answer to a lesson to a better answer, and every way out of it."""
 
 import asyncio
+import io
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -232,9 +235,11 @@ async def test_a_server_that_cannot_forget_is_restarted_before_the_folder_goes(w
 async def test_an_export_holds_what_was_said(world):
     await world.taught()
     reply = await world.chat.command("ada", "export")
-    assert "What is rain?" in reply.data["file_text"]
-    assert "Shorter, please." in reply.data["file_text"]
-    assert reply.data["file_name"] == "claasbot-p1.json"
+    with zipfile.ZipFile(io.BytesIO(world.chat.received["claasbot-p1.zip"])) as archive:
+        assert b"What is rain?" in archive.read("conversations.md")
+        assert b"Shorter, please." in archive.read("rows/feedback_event.json")
+    await world.cycle.settled()
+    assert not Path(reply.data["file_path"]).exists()  # noqa: ASYNC240 - a look at a local file
 
 
 async def test_paused_learning_keeps_feedback_for_later(world):
@@ -441,14 +446,18 @@ async def test_an_update_that_cannot_be_read_any_more_is_closed_and_the_next_one
     assert closed["handled_at"]
 
 
-async def test_a_job_folder_that_cannot_be_written_is_a_failed_attempt_not_a_stuck_queue(world):
-    async def full_disk() -> None:
+@pytest.mark.parametrize(
+    ("error", "n_attempts"),
+    [(OSError(28, "No space left on device"), 0), (PermissionError(13, "Permission denied"), 1)],
+)
+async def test_a_full_disk_is_waited_for_and_another_failure_to_write_is_an_attempt(world, error, n_attempts):
+    async def cannot_write() -> None:
         world.engine.faults.before_step = _no_wait
-        raise OSError(28, "No space left on device")
+        raise error
 
-    world.engine.faults.before_step = full_disk
+    world.engine.faults.before_step = cannot_write
     assert await world.taught() == "p1.v1"
-    assert (await world.store.run(one, "SELECT attempts FROM job"))["attempts"] == 1
+    assert (await world.store.run(one, "SELECT attempts FROM job"))["attempts"] == n_attempts
 
 
 async def _no_wait() -> None:

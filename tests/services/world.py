@@ -15,7 +15,7 @@ from claasbot.chat.console import ConsoleChat
 from claasbot.domain.adapter import AdapterVersion
 from claasbot.engines.dry_run import DryRunEngine
 from claasbot.inference.scripted import ScriptedServer, toy_logprobs
-from claasbot.ports import ChatClient
+from claasbot.ports import ChatClient, InferenceServer, TrainingEngine
 from claasbot.services.clock import Clock, utc_now
 from claasbot.services.cycle import Cycle, Outside
 from claasbot.services.health import Light
@@ -80,10 +80,13 @@ class running_world:
         client: ChatClient | None = None,
         base_model: str = "scripted",
         clock: Clock = utc_now,
+        engine: TrainingEngine | None = None,
+        server: ScriptedServer | None = None,
+        reached: InferenceServer | None = None,
     ) -> None:
-        """`client`: instead of the console, which then is of no use."""
-        chat, server = ConsoleChat(platform), ScriptedServer(base_model=base_model)
-        engine = DryRunEngine(toy_logprobs)
+        """`client`: instead of the console, which then is of no use. `reached`: the way to `server`, if not by hand."""
+        chat, server = ConsoleChat(platform), server or ScriptedServer(base_model=base_model)
+        dry_run = engine if isinstance(engine, DryRunEngine) else DryRunEngine(toy_logprobs)
 
         async def restart() -> None:
             self.world.n_restarts += 1
@@ -93,11 +96,11 @@ class running_world:
             return sha256_of(data / version.folder / WEIGHTS)
 
         outside = Outside(
-            store=store, server=server, engine=engine, clients=(client or chat,), data=data,
+            store=store, server=reached or server, engine=engine or dry_run, clients=(client or chat,), data=data,
             restart_server=restart, expected_checksum=expected, lights=_no_lights,
         )  # fmt: skip
         cycle = Cycle(outside, cycle_rules(settings), clock)
-        self.world = World(chat=chat, server=server, engine=engine, store=store, cycle=cycle, data=data)
+        self.world = World(chat=chat, server=server, engine=dry_run, store=store, cycle=cycle, data=data)
 
     async def __aenter__(self) -> World:
         self._task = asyncio.create_task(self.world.cycle.run())

@@ -12,6 +12,12 @@ from sqlite_utils.migrations import Migrations
 from claasbot.storage.schema import (
     m001_spine,
     m002_chat_platforms,
+    m003_admins,
+    m004_rebuilds,
+    m005_retention,
+    m007_bisection,
+    m009_audit_chain,
+    m010_errors,
 )
 
 migrations = Migrations("claasbot")
@@ -28,5 +34,11 @@ def _register(name: str, script: str) -> None:
 for _module in (
     m001_spine,
     m002_chat_platforms,
+    m003_admins,
+    m004_rebuilds,
+    m005_retention,
+    m007_bisection,
+    m009_audit_chain,
+    m010_errors,
 ):
     _register(_module.__name__.rpartition(".")[2], _module.STATEMENTS)
