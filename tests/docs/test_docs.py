@@ -20,7 +20,7 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "operations.md"])
 def test_a_made_page_is_fresh(name):
     page = generator().PAGES[name]()
     assert (ROOT / "docs" / name).read_text() == page, "run `python docs/generate.py`"
@@ -63,3 +63,8 @@ def test_the_tree_in_the_readme_is_the_tree():
         if (path.is_dir() and (path / "__init__.py").exists()) or path.suffix == ".py"
     }
     assert there - {"__init__.py", "__main__.py"} <= named
+
+
+def test_every_test_that_the_page_of_faults_names_exists():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "faults.md").read_text()))
+    assert named <= {path.stem for path in (ROOT / "tests" / "faults").glob("test_*.py")}

@@ -82,6 +82,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     chosen = parser.parse_args()
     mutants = [mutant for mutant in all_mutants() if chosen.only in f"{mutant.file} {mutant.name}"]
+    if not mutants:
+        parser.error(f"no mutant's file or name contains {chosen.only!r}")
     tests = sorted({test for mutant in mutants for test in mutant.caught_by})
     if run_tests(ROOT, tests) != 0:
         print("the tests fail on the code as it is: mend them first", file=sys.stderr)
