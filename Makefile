@@ -14,7 +14,7 @@ ifeq ($(filter cpu gpu,$(ACCELERATOR)),)
 $(error CLAASBOT_ACCELERATOR is "$(ACCELERATOR)", expected cpu or gpu)
 endif
 
-.PHONY: help install tools model run demo check test test-unit test-real load faults soak fuzz mutants chromium lock audit sbom clean
+.PHONY: help install tools model run demo check test test-unit test-real load faults soak fuzz mutants programs lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,20 +38,20 @@ test: test-unit test-real ## Run every test: the fast ones first, then those wit
 
 test-unit test-real: export CHROMIUM := $(CHROMIUM)
 
-test-unit: tools chromium ## Run the tests that need no server and no model
+test-unit: tools programs ## Run the tests that need no server and no model
 	$(BIN)/python -m pytest tests --ignore tests/real
 
-test-real: tools chromium model ## Run the tests with a real server and a real model
+test-real: tools programs model ## Run the tests with a real server and a real model
 	$(BIN)/python -m pytest tests/real
 
 load: tools ## Print how a simulated Telegram is served: 200 chats at once, then a day in fast-forward
 	$(BIN)/python -m tests.chat.load
 	$(BIN)/python -m tests.chat.soak
 
-faults: tools model ## Kill, fill, cut and corrupt: the fault suite at its full figures; ends with one JSON line of totals
+faults: tools programs model ## Kill, fill, cut and corrupt: the fault suite at its full figures; ends with one JSON line of totals
 	FAULTS=full $(BIN)/python -m pytest tests/faults tests/real/test_faults.py -q
 
-fuzz: tools ## Hostile requests, names and bytes at their full figures: 10,000 cases against the API, 5,000 raw requests
+fuzz: tools programs ## Hostile requests, names and bytes at their full figures: 10,000 cases against the API, 5,000 raw requests
 	FAULTS=full $(BIN)/python -m pytest tests/fuzz -q -s
 
 soak: tools ## Talk and teach for MINUTES (30) in real time: memory, descriptors and tasks must stay flat
@@ -84,7 +84,12 @@ clean: ## Remove .venv, caches and builds; keeps data/var, which holds people's 
 
 tools: $(INSTALLED_TOOLS)
 
-chromium:
+programs:
+	@for program in gcc strace unshare; do \
+		command -v $$program >/dev/null || { \
+			echo "The fault tests need $$program: apt-get install gcc libc6-dev strace util-linux (or dnf)." >&2; exit 1; \
+		}; \
+	done
 	@if [ -z "$(CHROMIUM)" ]; then \
 		echo "The browser tests need Chromium: apt-get install chromium (or dnf), or set CHROMIUM to its path." >&2; \
 		exit 1; \

@@ -1,6 +1,7 @@
 """The Makefile: what it promises to refuse and to leave alone."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,9 +21,17 @@ def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_chromium_the_tests_fail_and_say_how_to_get_it() -> None:
-    done = make("chromium", "CHROMIUM=")
+    done = make("programs", "CHROMIUM=")
     assert done.returncode != 0
     assert "apt-get install chromium" in done.stderr
+
+
+def test_without_a_compiler_the_tests_fail_and_say_how_to_get_it(tmp_path: Path) -> None:
+    for program in ("make", "sh"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    done = make("programs", PATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "apt-get install gcc" in done.stderr
 
 
 def test_an_unknown_accelerator_is_refused() -> None:
