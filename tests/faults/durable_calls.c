@@ -85,8 +85,10 @@ static void record(const char *what, const char *path, const char *other, long o
     if (log_fd < 0) return;
     int head = snprintf(line, sizeof line, "%s\t%s\t%s\t%ld\t%ld\t%zu\n", what, path, other, offset, inode_of(fd),
                         length);
+    pthread_mutex_lock(&one); /* what is said comes from another thread than what is stored */
     syscall(SYS_write, log_fd, line, head);
     if (length) syscall(SYS_write, log_fd, bytes, length);
+    pthread_mutex_unlock(&one);
 }
 
 /* 0: go on. Otherwise the call must fail with this errno; -1: tear it. */

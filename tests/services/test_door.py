@@ -214,7 +214,7 @@ async def test_usage_counts_answers_tokens_and_lessons(world):
     await world.taught("ada")
     used = (await world.chat.command("ada", "usage")).text
     assert used.startswith("2 answers")
-    assert "1 lessons" in used
+    assert "1 lesson in" in used
 
 
 async def test_who_is_blocked_hears_nothing_until_they_are_let_in_again(world):
