@@ -54,8 +54,11 @@ class Crowding:
     def is_done_with(self, updates: Sequence[Update]) -> None:
         self._of_account -= Counter(map(_account, updates))
 
-    def refuses(self, update: Update) -> bool:
-        return self._is_full() or self._is_too_many(update)
+    def refusal(self, update: Update) -> Reply | None:
+        """What its sender is told instead of an answer, as things stand now; None when it may wait."""
+        if self._is_too_many(update):
+            return TOO_MANY
+        return CROWDED if self._is_full() else None
 
     def _is_full(self) -> bool:
         return self._of_account.total() >= self._max_waiting
@@ -63,22 +66,22 @@ class Crowding:
     def _is_too_many(self, update: Update) -> bool:
         return 0 < self._max_each <= self._of_account[_account(update)]
 
-    async def tell(self, turned_away: Sequence[Update]) -> None:
+    async def tell(self, turned_away: Sequence[tuple[Update, Reply]]) -> None:
         """One sentence for each chat among them that has not heard it lately. What cannot be told is logged."""
         now = self._clock()
         self._told_at = {chat: at for chat, at in self._told_at.items() if now - at < _TELL_AGAIN}
-        news = {one.event.address: one for one in turned_away if one.event.address not in self._told_at}
+        news = {one.event.address: (one, why) for one, why in turned_away if one.event.address not in self._told_at}
         self._told_at |= dict.fromkeys(news, now)
         log.warning("%d updates turned away: %d wait already", len(turned_away), self._of_account.total())
-        await asyncio.gather(*map(self._tell, news.values()))
+        await asyncio.gather(*(self._tell(one, why) for one, why in news.values()))
 
-    async def _tell(self, update: Update) -> None:
+    async def _tell(self, update: Update, why: Reply) -> None:
         event = update.event
         client = self._clients.get((event.address.platform, event.address.bot_account))
         if client is None:
             return
         try:
-            await client.send(event.address, TOO_MANY if self._is_too_many(update) else CROWDED, own_key(event))
+            await client.send(event.address, why, own_key(event))
         except ClaasbotError as error:
             log.info("update %d: that it is turned away could not be told: %s", update.inbox_id, error)
 

@@ -166,14 +166,14 @@ class Receiving:
         for update in await self._store.run(inbox.waiting, self._clock(), _AT_ONCE + len(self._taken)):
             if update.inbox_id in self._taken:
                 continue
-            if self._crowding.refuses(update) and _may_be_turned_away(update.event):
-                turned_away.append(update)
+            if (why := self._crowding.refusal(update)) is not None and _may_be_turned_away(update.event):
+                turned_away.append((update, why))
                 continue
             self._taken.add(update.inbox_id)
             self._crowding.takes(update)
             self._lane_of(update, group).put(update)
         if turned_away:
-            await self._mark_handled(tuple(turned_away), "turned away: too many wait")
+            await self._mark_handled(tuple(update for update, _ in turned_away), "turned away: too many wait")
             group.create_task(self._crowding.tell(turned_away))
         return _LOOK_S
 
