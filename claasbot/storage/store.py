@@ -112,14 +112,14 @@ class Store:
             raise StoreError(self.trouble) from error
 
     def _note(self, error: Exception) -> None:
-        """What the error means for the units after this one. Raises _Busy for a unit that may be tried again, and
-        StoreError for what is no trouble of the disk or file.
+        """What the error means for the units after this one. Raises _Busy for a unit that may be tried again, and the
+        error itself where neither lock, disk nor file is to blame: the unit is, and trying again would never end.
         """
         trouble, line = trouble_of(error), explain(error, self.path, self._key)
         if trouble == "busy":
             raise _Busy(line) from error
         if trouble == "other":
-            raise StoreError(line) from error
+            raise error
         self._is_damaged = trouble == "damaged"
         # What a failed write or fsync left in the connection's cache is not what the disk has.
         self._is_suspect = True

@@ -10,6 +10,7 @@ import pytest
 
 from claasbot.errors import StoreError
 from claasbot.storage import keys
+from claasbot.storage.connecting import sqlcipher
 from claasbot.storage.encryption import change_key
 from claasbot.storage.rows import insert, rows
 from claasbot.storage.seal import seal_of
@@ -65,7 +66,7 @@ async def test_an_encrypted_store_keeps_the_promises_of_a_plain_one(tmp_path):
         insert(db, "person", display_name="a", created_at="t")
         insert(db, "no_such_table", x=1)
 
-    with pytest.raises(StoreError, match="no_such_table"):
+    with pytest.raises(sqlcipher.OperationalError, match="no such table: no_such_table"):
         await store.run(broken)
     assert await store.run(rows, "SELECT * FROM person") == []
     await store.close()

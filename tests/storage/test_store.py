@@ -147,3 +147,11 @@ async def test_a_pointer_never_names_somebody_elses_version(store):
 
     with pytest.raises(NotFound, match="not one of p1's"):
         await store.run(unit)
+
+
+async def test_a_unit_that_is_wrong_in_itself_is_no_trouble_of_the_store(store):
+    """Whoever tries again after a StoreError would try that for ever."""
+    with pytest.raises(sqlite3.ProgrammingError, match="type 'object' is not supported"):
+        await store.run(rows, "SELECT ?", object())
+    assert store.trouble == ""
+    assert await store.run(rows, "SELECT 1 AS n") == [{"n": 1}]
